@@ -1,0 +1,185 @@
+"""Tasks, their slots, leases on slots, and judgements.
+
+A task that wants k judgements has k slots. A lease holds one slot for one annotator for a while. The unique
+constraints below, not the Python, make overlap exact: no slot and no annotator can count twice for a task.
+"""
+
+import secrets
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from labeling.projects.models import Completion, Guideline, Project, Prompt
+
+
+def new_public_id() -> str:
+    """Random, so that ids tell annotators nothing about a task's age or kind."""
+    return secrets.token_hex(8)
+
+
+class Task(models.Model):
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        DONE = "done", "done"
+        CLOSED = "closed", "closed"
+
+    class Purpose(models.TextChoices):
+        PREFERENCE = "preference", "preference data"
+        EVALUATION = "evaluation", "comparing policies"
+
+    public_id = models.CharField(max_length=32, unique=True, default=new_public_id)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tasks")
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="tasks")
+    completions = models.ManyToManyField(Completion, through="TaskCompletion", related_name="tasks")
+    kind = models.CharField(max_length=20, default="ranking")
+    purpose = models.CharField(max_length=12, choices=Purpose.choices, default=Purpose.PREFERENCE)
+    overlap = models.PositiveSmallIntegerField()
+    priority = models.IntegerField(default=0, help_text="higher first")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    n_judged = models.PositiveSmallIntegerField(default=0)
+    is_gold = models.BooleanField(default=False)
+    iteration = models.PositiveIntegerField(default=1, help_text="number of the project's iteration")
+    content_hash = models.CharField(max_length=64, help_text="of prompt, completions, purpose and iteration")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "content_hash"], name="task_once"),
+            models.CheckConstraint(condition=Q(overlap__gte=1), name="task_overlap_at_least_one"),
+        ]
+        indexes = [models.Index(fields=["project", "state", "iteration"])]
+
+    def __str__(self) -> str:
+        return f"task {self.public_id}"
+
+
+class TaskCompletion(models.Model):
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="task_completions")
+    completion = models.ForeignKey(Completion, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["task", "completion"], name="completion_once_a_task")]
+
+    def __str__(self) -> str:
+        return f"completion {self.completion_id} of task {self.task_id}"
+
+
+class Slot(models.Model):
+    """One of the judgements that a task wants."""
+
+    class State(models.TextChoices):
+        FREE = "free", "free"
+        LEASED = "leased", "leased"
+        DONE = "done", "done"
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="slots")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
+    number = models.PositiveSmallIntegerField()
+    priority = models.IntegerField(default=0)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.FREE)
+    expires_at = models.DateTimeField(null=True)
+    holder = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["task", "number"], name="slot_number_once_a_task")]
+        indexes = [
+            # The queue: the next free slot of a project is one step into this index, whatever its size.
+            models.Index(fields=["project", "state", "-priority", "id"], name="slot_queue"),
+            models.Index(fields=["expires_at"], condition=Q(state="leased"), name="slot_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return f"slot {self.number} of task {self.task_id}"
+
+
+class Lease(models.Model):
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        DONE = "done", "done"
+        EXPIRED = "expired", "expired"
+        SKIPPED = "skipped", "skipped"
+
+    slot = models.ForeignKey(Slot, on_delete=models.CASCADE, related_name="leases")
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="leases")
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="leases")
+    guideline = models.ForeignKey(Guideline, null=True, on_delete=models.PROTECT, related_name="+")
+    order_shown = models.JSONField(help_text="completion ids in the random order shown; the first is key a")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    expires_at = models.DateTimeField()
+    draft = models.JSONField(null=True)
+    skip_reason = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            # A person holds, has judged or has passed over a task once. An expired lease may be followed by another.
+            models.UniqueConstraint(
+                fields=["task", "annotator"],
+                condition=Q(state__in=["open", "done", "skipped"]),
+                name="one_lease_a_task_and_annotator",
+            ),
+            models.UniqueConstraint(fields=["slot"], condition=Q(state="open"), name="one_open_lease_a_slot"),
+        ]
+        indexes = [models.Index(fields=["annotator", "state"])]
+
+    def __str__(self) -> str:
+        return f"lease {self.pk}"
+
+
+class Judgement(models.Model):
+    """What one annotator submitted. Rows are only ever added: a revision is a new row that supersedes the old.
+
+    The database itself refuses an UPDATE (migration 0002).
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="judgements")
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="judgements")
+    slot = models.ForeignKey(
+        Slot, null=True, on_delete=models.CASCADE, related_name="judgements", help_text="null: surplus"
+    )
+    lease = models.ForeignKey(Lease, on_delete=models.CASCADE, related_name="judgements")
+    annotator = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="judgements"
+    )
+    annotator_kind = models.CharField(max_length=12)
+    guideline = models.ForeignKey(Guideline, null=True, on_delete=models.PROTECT, related_name="+")
+    submission_key = models.CharField(max_length=80)
+    body_hash = models.CharField(max_length=64)
+    order_shown = models.JSONField(help_text="completion ids in the order shown")
+    ranking = models.JSONField(
+        help_text="completion ids, best first, ties in one inner list; [] if none was asked for"
+    )
+    feedback = models.JSONField(default=dict, help_text="the other parts, completions named by id")
+    seconds = models.FloatField(null=True)
+    supersedes = models.OneToOneField(
+        "self", null=True, on_delete=models.PROTECT, related_name="superseded_by"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["annotator", "submission_key"], name="submission_key_once"),
+            models.UniqueConstraint(
+                fields=["slot"], condition=Q(supersedes=None, slot__isnull=False), name="one_judgement_a_slot"
+            ),
+            models.UniqueConstraint(
+                fields=["task", "annotator"],
+                condition=Q(supersedes=None),
+                name="one_judgement_a_task_and_annotator",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["project", "created_at"]),
+            models.Index(fields=["annotator", "created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"judgement {self.pk}"
+
+    @property
+    def is_surplus(self) -> bool:
+        return self.slot_id is None

@@ -1,0 +1,106 @@
+"""What a person may see of tasks, leases and judgements."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Q, QuerySet
+from django.utils.timezone import now
+
+from labeling.accounts.models import User
+from labeling.accounts.roles import READING
+from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.projects.models import Project
+from labeling.projects.selectors import projects_of
+
+KEYS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def leases_held_by(user: User) -> QuerySet[Lease]:
+    """The person's own leases in projects they are still a member of."""
+    return Lease.objects.filter(annotator=user, task__project__in=projects_of(user)).select_related(
+        "task__prompt", "task__project", "guideline", "slot"
+    )
+
+
+def judgements_by(user: User) -> QuerySet[Judgement]:
+    """The person's own judgements, newest first, superseded ones left out."""
+    return (
+        Judgement.objects.filter(annotator=user, project__in=projects_of(user), superseded_by=None)
+        .select_related("task__prompt", "project", "lease")
+        .order_by("-pk")
+    )
+
+
+def judgements_visible_to(user: User, project: Project) -> QuerySet[Judgement]:
+    """All judgements of the project for those who read its console, else one's own."""
+    found = Judgement.objects.filter(project=project, superseded_by=None).select_related("task", "annotator")
+    if projects_of(user, roles=READING).filter(pk=project.pk).exists():
+        return found
+    return found.filter(annotator=user)
+
+
+def keys_of(order_shown: list[int]) -> dict[str, int]:
+    """Key on the page to completion id, in the order shown."""
+    return dict(zip(KEYS, order_shown, strict=False))
+
+
+@dataclass(frozen=True)
+class ShownCompletion:
+    """What an annotator may know of a completion: its key and its text, never its model."""
+
+    key: str
+    content: str
+
+
+def shown_completions(lease: Lease) -> list[ShownCompletion]:
+    contents = dict(lease.task.completions.values_list("pk", "content"))
+    return [ShownCompletion(key, contents[pk]) for key, pk in keys_of(lease.order_shown).items()]
+
+
+@dataclass(frozen=True)
+class QueueFigures:
+    """How far a project is, in judgements wanted (slots)."""
+
+    n_tasks: int
+    n_tasks_done: int
+    n_slots: int
+    n_free: int
+    n_leased: int
+    n_done: int
+    n_surplus: int
+
+
+def queue_figures(project: Project) -> QueueFigures:
+    tasks = Task.objects.filter(project=project).aggregate(
+        all=Count("pk"), done=Count("pk", filter=Q(state=Task.State.DONE))
+    )
+    slots = (
+        Slot.objects.filter(project=project)
+        .exclude(task__state=Task.State.CLOSED)
+        .aggregate(
+            all=Count("pk"),
+            free=Count("pk", filter=Q(state=Slot.State.FREE)),
+            leased=Count("pk", filter=Q(state=Slot.State.LEASED)),
+            done=Count("pk", filter=Q(state=Slot.State.DONE)),
+        )
+    )
+    surplus = Judgement.objects.filter(project=project, slot=None, superseded_by=None).count()
+    return QueueFigures(
+        tasks["all"], tasks["done"], slots["all"], slots["free"], slots["leased"], slots["done"], surplus
+    )
+
+
+@dataclass(frozen=True)
+class OwnFigures:
+    """One annotator's day in one project."""
+
+    n_today: int
+    seconds_median: float | None
+
+
+def own_figures(user: User, project: Project, at: datetime | None = None) -> OwnFigures:
+    at = at or now()
+    since = at - timedelta(hours=at.hour, minutes=at.minute, seconds=at.second)
+    mine = Judgement.objects.filter(annotator=user, project=project, created_at__gte=since, supersedes=None)
+    seconds = sorted(mine.exclude(seconds=None).order_by("-pk").values_list("seconds", flat=True)[:200])
+    return OwnFigures(mine.count(), seconds[len(seconds) // 2] if seconds else None)

@@ -1,0 +1,28 @@
+class ProjectError(Exception):
+    """Base of what the services of this app refuse; the message is meant for the person."""
+
+
+class SlugTaken(ProjectError):
+    pass
+
+
+class BadForm(ProjectError):
+    """The feedback form is not one that Prefloop knows. `fields` names the wrong parts."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self.fields = fields
+        super().__init__(
+            "The feedback form is wrong: " + "; ".join(f"{key}: {value}" for key, value in fields.items())
+        )
+
+
+class LastLead(ProjectError):
+    pass
+
+
+class RowRejected(ProjectError):
+    """One row of an import cannot be taken; the message says why."""
+
+
+class BadImport(ProjectError):
+    """The import as a whole cannot be read."""

@@ -1,0 +1,160 @@
+from django.conf import settings
+from django.db import models
+
+from labeling.accounts.roles import Role
+
+
+class Project(models.Model):
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        PAUSED = "paused", "paused"
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    form = models.JSONField(default=dict, help_text="the feedback form: see labeling/projects/feedback.py")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    overlap = models.PositiveSmallIntegerField(default=1, help_text="judgements wanted for a new task")
+    lease_seconds = models.PositiveIntegerField(default=1200)
+    allows_revision = models.BooleanField(default=True)
+    eval_share = models.FloatField(
+        default=0.2, help_text="share of prompt groups kept for evaluation, 0 to 1"
+    )
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(overlap__gte=1), name="project_overlap_at_least_one"),
+            models.CheckConstraint(
+                condition=models.Q(lease_seconds__gte=30), name="project_lease_at_least_30_s"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(eval_share__gte=0, eval_share__lte=0.9),
+                name="project_eval_share_is_a_share",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def live_group(self) -> str:
+        return f"project.{self.pk}"
+
+
+class Membership(models.Model):
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=12, choices=Role.choices)
+    pseudonym = models.CharField(max_length=32)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "user"], name="one_membership_a_project"),
+            models.UniqueConstraint(fields=["project", "pseudonym"], name="pseudonym_names_one_member"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} as {self.role} of {self.project}"
+
+
+class Guideline(models.Model):
+    """One version of what annotators are asked to do. Never edited: a change is a new version."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="guidelines")
+    version = models.PositiveIntegerField()
+    markdown = models.TextField()
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "version"], name="guideline_version_once")]
+
+    def __str__(self) -> str:
+        return f"guideline v{self.version}"
+
+
+class Import(models.Model):
+    """One file or body of rows that came in: what was taken, what was not and why."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="imports")
+    format = models.CharField(max_length=20)
+    filename = models.CharField(max_length=200, blank=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    n_taken = models.PositiveIntegerField(default=0)
+    n_duplicates = models.PositiveIntegerField(default=0)
+    n_rejected = models.PositiveIntegerField(default=0)
+    rejected = models.JSONField(default=list, help_text="the first rows refused: [{line, reason}]")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"import {self.pk} ({self.format})"
+
+
+class Prompt(models.Model):
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts")
+    external_id = models.CharField(max_length=120, blank=True)
+    messages = models.JSONField(help_text="[{role, content}], the last one the user's")
+    content_hash = models.CharField(max_length=64)
+    group_id = models.CharField(
+        max_length=16, help_text="prompts alike but for case, digits and marks share it"
+    )
+    source = models.CharField(max_length=200, blank=True)
+    licence = models.CharField(max_length=80, blank=True)
+    tags = models.JSONField(default=list)
+    batch = models.ForeignKey(Import, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "content_hash"], name="prompt_once_a_project")
+        ]
+        indexes = [
+            models.Index(fields=["project", "group_id"]),
+            models.Index(fields=["project", "external_id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"prompt {self.pk}"
+
+
+class Completion(models.Model):
+    """One text that answers a prompt. `model_key` is the registry's word for who wrote it; annotators never see it."""
+
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="completions")
+    content = models.TextField()
+    content_hash = models.CharField(max_length=64)
+    model_key = models.CharField(
+        max_length=120, blank=True, help_text="such as smollm2-135m@3; empty: unknown"
+    )
+    sampling = models.JSONField(
+        default=dict, help_text="temperature, top_p, max_new_tokens, seed, adapter, ..."
+    )
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    corrects = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="corrections"
+    )
+    batch = models.ForeignKey(Import, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["prompt", "content_hash", "model_key"], name="completion_once_a_prompt_and_model"
+            )
+        ]
+        indexes = [models.Index(fields=["model_key"])]
+
+    def __str__(self) -> str:
+        return f"completion {self.pk}"

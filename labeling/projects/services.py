@@ -1,0 +1,118 @@
+"""Projects, their members and guidelines."""
+
+import hashlib
+import hmac
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+
+from labeling.accounts.models import User
+from labeling.accounts.roles import Role
+from labeling.live.services import notify
+from labeling.projects.errors import BadForm, LastLead, SlugTaken
+from labeling.projects.feedback import complete_form
+from labeling.projects.models import Guideline, Membership, Project
+
+
+def create_project(
+    *,
+    slug: str,
+    name: str,
+    created_by: User,
+    description: str = "",
+    form: dict | None = None,
+    overlap: int = 1,
+    lease_seconds: int = 1200,
+    eval_share: float = 0.2,
+    guideline: str = "",
+) -> Project:
+    """Make a project with its maker as first lead, and version 1 of the guideline if one is given.
+
+    Raises BadForm naming the wrong parts of the feedback form, and SlugTaken.
+    """
+    full_form, wrong = complete_form(form or {})
+    if wrong:
+        raise BadForm(wrong)
+    project = Project(
+        slug=slug, name=name, description=description, form=full_form, overlap=overlap,
+        lease_seconds=lease_seconds, eval_share=eval_share, created_by=created_by,
+    )  # fmt: skip
+    project.full_clean(exclude=["slug"], validate_unique=False)
+    project.clean_fields()
+    try:
+        with transaction.atomic():
+            project.save()
+            add_member(project=project, user=created_by, role=Role.LEAD)
+            if guideline.strip():
+                publish_guideline(project=project, markdown=guideline, created_by=created_by)
+    except IntegrityError:
+        raise SlugTaken(f"There is already a project with the short name {slug!r}") from None
+    return project
+
+
+def change_project(*, project: Project, **changes: object) -> Project:
+    """Change name, description, form, overlap, lease_seconds, state, allows_revision or eval_share.
+
+    Raises BadForm, and ValidationError naming the field.
+    """
+    if "form" in changes:
+        changes["form"], wrong = complete_form(changes["form"])  # type: ignore[arg-type]
+        if wrong:
+            raise BadForm(wrong)
+    for name, value in changes.items():
+        setattr(project, name, value)
+    project.full_clean(validate_unique=False)
+    project.save(update_fields=list(changes))
+    notify(project.live_group, "project")
+    return project
+
+
+def pseudonym_of(project: Project, user: User) -> str:
+    """A name for exports that only this installation's key can lead back to the person."""
+    digest = hmac.new(settings.PSEUDONYM_KEY.encode(), f"{project.pk}:{user.pk}".encode(), hashlib.sha256)
+    return f"annotator-{digest.hexdigest()[:10]}"
+
+
+def add_member(*, project: Project, user: User, role: str) -> Membership:
+    """Give the person this role in the project, changing the role they had.
+
+    Raises LastLead where that would leave the project without one.
+    """
+    with transaction.atomic():
+        if role != Role.LEAD:
+            _refuse_leaving_no_lead(project, user)
+        membership, _ = Membership.objects.update_or_create(
+            project=project, user=user, defaults={"role": role},
+            create_defaults={"role": role, "pseudonym": pseudonym_of(project, user)},
+        )  # fmt: skip
+        notify(project.live_group, "members")
+    return membership
+
+
+def remove_member(*, project: Project, user: User) -> None:
+    """Take the person out; their judgements stay, under the pseudonym. Raises LastLead."""
+    with transaction.atomic():
+        _refuse_leaving_no_lead(project, user)
+        Membership.objects.filter(project=project, user=user).delete()
+        notify(project.live_group, "members")
+
+
+def _refuse_leaving_no_lead(project: Project, leaving: User) -> None:
+    leads = set(project.memberships.filter(role=Role.LEAD).values_list("user_id", flat=True))
+    if leads == {leaving.pk}:
+        raise LastLead("A project needs a lead: make someone else lead first")
+
+
+def publish_guideline(*, project: Project, markdown: str, created_by: User | None) -> Guideline:
+    """Add the next version; the same text again gives the version there is."""
+    with transaction.atomic():
+        latest = project.guidelines.order_by("-version").first()
+        if latest and latest.markdown == markdown:
+            return latest
+        version = (project.guidelines.aggregate(top=Max("version"))["top"] or 0) + 1
+        guideline = Guideline.objects.create(
+            project=project, version=version, markdown=markdown, created_by=created_by
+        )
+        notify(project.live_group, "guideline", version=version)
+    return guideline

@@ -1,0 +1,67 @@
+"""Pages of the site itself: the way in, errors, health."""
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from labeling.web.api import error_body
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return render(
+        request,
+        "web/error.html",
+        {
+            "title": "This form is too old",
+            "message": (
+                "The page was open for so long, or the log-in changed, that the form can no longer be trusted. "
+                "Go back, reload the page and send it again; a draft is kept on the ranking page."
+            ),
+        },
+        status=403,
+    )
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return JsonResponse(error_body("not_found", "There is no such address"), status=404)
+    return render(
+        request,
+        "web/error.html",
+        {"title": "Not found", "message": ("There is no such page, or it isn't yours to see.")},
+        status=404,
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return JsonResponse(error_body("server_error", "Something broke here; the log says what"), status=500)
+    return render(
+        request,
+        "web/error.html",
+        {
+            "title": "Something broke",
+            "message": (
+                "The fault is ours and is in the server's log. Nothing you submitted before is lost."
+            ),
+        },
+        status=500,
+    )
+
+
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponse:
+    """The process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+@require_safe
+def readyz(request: HttpRequest) -> HttpResponse:
+    """The process can serve: its database answers."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Exception:
+        return JsonResponse({"status": "unavailable", "database": "does not answer"}, status=503)
+    return JsonResponse({"status": "ok", "database": "ok"})
