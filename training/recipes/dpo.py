@@ -1,0 +1,293 @@
+"""Direct Preference Optimization on one preference dataset snapshot.
+
+Paper: Rafailov et al. 2023, arXiv:2305.18290; the loss is its equation 7. TRL's DPOTrainer with a LoRA
+adapter: the reference model is the policy with its adapter off.
+
+What reaches the loss: each pair's `weight` multiplies its gradient (`PairDPOTrainer`; the logged loss is
+not weighted). DPO has no ties: they are dropped and counted, or with `ties: both_ways` enter once in
+either direction at half weight, which is a soft label of one half. `margin` is not used.
+
+Run: accelerate launch -m training.recipes.dpo --config runs/42/spec.yaml --run_dir runs/42
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.recipes import _environment  # noqa: F401  before transformers
+
+# isort: split
+from datasets import Dataset, concatenate_datasets
+from peft import LoraConfig, TaskType
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import DPOConfig, DPOTrainer
+
+from training.recipes._data import (
+    DatasetError,
+    clearest_pairs,
+    drop_ties,
+    load_preferences,
+    normalise_weights,
+    read_manifest,
+)
+from training.recipes._runlog import RunLog, launch, resume_from
+from training.recipes._statistics import mean, proportion
+from training.sampling.device import bfloat16_is_fast, has_accelerator
+from training.sampling.model_files import check_model, hash_model
+
+KIND = "dpo"
+
+
+@dataclass
+class DPOArguments:
+    """Arguments of the DPO recipe; everything else is TRL's `DPOConfig`."""
+
+    run_dir: Path = field(metadata={"help": "run folder: dataset/ in, model/ and result.json out"})
+    model: str = field(metadata={"help": "the policy to start from: a folder, or a name on the hub"})
+    adapter_rank: int = field(default=16, metadata={"help": "of LoRA; 0 trains all weights"})
+    adapter_alpha: int = field(default=32, metadata={"help": "scale of LoRA"})
+    ties: str = field(default="drop", metadata={"help": "drop, or both_ways at half weight each"})
+    max_pairs_per_group: int | None = field(
+        default=None, metadata={"help": "train on the clearest pairs of each ranking only; default all"}
+    )
+    sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
+    sample_tokens: int = field(default=48, metadata={"help": "length of those"})
+
+
+@dataclass
+class DPOSettings(DPOConfig):
+    """TRL's settings with the defaults of a small model on one machine; the CPU where nothing else is."""
+
+    output_dir: str | None = None  # set to checkpoints/ in the run folder
+    learning_rate: float = 1e-4
+    num_train_epochs: float = 1.0
+    per_device_train_batch_size: int = 8
+    per_device_eval_batch_size: int = 8
+    max_length: int | None = 512
+    gradient_checkpointing: bool = False
+    logging_steps: float = 1
+    save_steps: float = 20
+    save_total_limit: int | None = 2  # the newest may be half written
+    disable_tqdm: bool | None = True
+    report_to: str = "none"
+
+    def __post_init__(self) -> None:
+        self.use_cpu = self.use_cpu or not has_accelerator()
+        if self.bf16 is None:
+            self.bf16 = bfloat16_is_fast()
+        super().__post_init__()
+
+
+class PairWeights:
+    """A collator that adds the pairs' `weight` to what TRL's own collator makes."""
+
+    def __init__(self, collator: Callable[[list[dict]], dict[str, Any]]) -> None:
+        self.collator = collator
+
+    def __call__(self, examples: list[dict]) -> dict[str, Any]:
+        return self.collator(examples) | {"weight": torch.tensor([float(example["weight"]) for example in examples])}
+
+
+class PairDPOTrainer(DPOTrainer):
+    """DPOTrainer in which a pair's weight multiplies its gradient.
+
+    TRL averages the pairs' losses inside one long method. Each pair's loss depends on the parameters only
+    through its own rows of `outputs.log_probs`, so scaling the gradient of those rows is the same as
+    weighting the loss, for every loss type but `aot` (which mixes pairs; `sft` is weighted by its tokens).
+
+    Leans on three things of TRL 1.16: `_signature_columns`, `data_collator`, and a model output with
+    `log_probs` of shape (2 x pairs, tokens), chosen before rejected.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.data_collator = PairWeights(self.data_collator)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, "weight"]))
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """TRL's loss; its gradient is that of the weighted loss."""
+        rows = inputs.pop("weight").repeat(2)[:, None]
+
+        def scale_gradient(module: torch.nn.Module, arguments: object, output: Any) -> None:
+            if output.log_probs is not None and output.log_probs.requires_grad:
+                output.log_probs.register_hook(lambda gradient: gradient * rows.to(gradient))
+
+        handle = model.register_forward_hook(scale_gradient)
+        try:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        finally:
+            handle.remove()
+
+
+class ShowCompletions(TrainerCallback):
+    """Every so many steps, what the policy now says to two fixed prompts (greedy, so curves compare)."""
+
+    def __init__(self, run_log: RunLog, prompts: list[list[dict]], *, every_steps: int, max_new_tokens: int) -> None:
+        self.run_log, self.prompts = run_log, prompts
+        self.every_steps, self.max_new_tokens = every_steps, max_new_tokens
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module,
+        processing_class: Any,
+        **kwargs: Any,
+    ) -> None:
+        # With sharded weights every process would have to take part, each step.
+        if state.global_step % self.every_steps or args.world_size > 1:
+            return
+        was_training = model.training
+        model.eval()
+        with torch.no_grad(), torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
+            for prompt in self.prompts:
+                encoded = processing_class.apply_chat_template(
+                    prompt, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+                ).to(args.device)
+                output = model.generate(
+                    **encoded,
+                    max_new_tokens=self.max_new_tokens,
+                    do_sample=False,
+                    pad_token_id=processing_class.pad_token_id,
+                )
+                text = processing_class.decode(output[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+                self.run_log.event("sample", prompt=prompt, completion=text.strip())
+        model.train(was_training)
+
+
+def prepare(dataset: Dataset, args: DPOArguments) -> tuple[Dataset, dict[str, int]]:
+    """The pairs to train on, and counts of what was left out."""
+    n_ties = sum(dataset["tie"])
+    decided = drop_ties(dataset)
+    if args.max_pairs_per_group:
+        decided = clearest_pairs(decided, args.max_pairs_per_group)
+    counts = {"n_train_ties": n_ties, "n_train_set_aside": len(dataset) - n_ties - len(decided)}
+    if args.ties == "both_ways" and n_ties:
+        ties = dataset.select([index for index, tie in enumerate(dataset["tie"]) if tie])
+        ties = ties.map(lambda row: {"weight": row["weight"] / 2})
+        swapped = ties.map(lambda row: {"chosen": row["rejected"], "rejected": row["chosen"]})
+        decided = concatenate_datasets([decided, ties, swapped])
+    elif args.ties not in ("drop", "both_ways"):
+        raise ValueError(f"ties is {args.ties!r}, it must be drop or both_ways")
+    if not len(decided):
+        raise DatasetError("Every pair of the training set is a tie: there is nothing to learn from")
+    return normalise_weights(decided).remove_columns(["margin", "tie"]), counts
+
+
+def completion_log_probs(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Log probability in nats of each completion given its prompt, shape (2 x pairs,): chosen, then rejected."""
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    per_token = torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), batch["input_ids"][:, 1:], reduction="none"
+    )
+    return -(per_token * batch["completion_mask"][:, 1:]).sum(dim=1)
+
+
+@torch.no_grad()
+def reward_margins(trainer: DPOTrainer) -> list[float]:
+    """beta times the implicit reward of chosen minus rejected, for each pair of the evaluation set, in order.
+
+    TRL logs means over batches; an interval needs each pair and its group.
+    """
+    trainer.model.eval()
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    margins: list[float] = []
+    for batch in trainer.get_eval_dataloader():
+        batch = trainer._prepare_inputs(batch)
+        with trainer.compute_loss_context_manager():
+            log_ratio = completion_log_probs(trainer.model, batch)
+            if trainer.ref_model is not None:
+                log_ratio -= completion_log_probs(trainer.ref_model, batch)
+            else:
+                with policy.disable_adapter() if hasattr(policy, "disable_adapter") else nullcontext():
+                    log_ratio -= completion_log_probs(trainer.model, batch)
+        chosen, rejected = log_ratio.chunk(2)
+        margins += trainer.accelerator.gather_for_metrics(trainer.beta * (chosen - rejected)).tolist()
+    return margins
+
+
+def main(args: DPOArguments, config: DPOSettings) -> None:
+    """Train and evaluate one policy in `args.run_dir`."""
+    run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
+    config.output_dir = str(args.run_dir / "checkpoints")
+    if config.trust_remote_code:
+        raise ValueError("trust_remote_code is not supported: it would run code from the model's folder")
+    dataset = load_preferences(args.run_dir / "dataset")
+    train, counts = prepare(dataset["train"], args)
+    held_out = drop_ties(dataset["eval"]).remove_columns(["margin", "tie"]) if "eval" in dataset else None
+    if not held_out:
+        held_out, config.eval_strategy = None, "no"
+
+    callbacks: list[TrainerCallback] = [run_log]
+    if args.sample_every_steps:
+        prompts = {repr(prompt): prompt for prompt in (held_out or train)["prompt"]}
+        callbacks.append(
+            ShowCompletions(
+                run_log,
+                list(prompts.values())[:2],
+                every_steps=args.sample_every_steps,
+                max_new_tokens=args.sample_tokens,
+            )
+        )
+    peft_config = None
+    if args.adapter_rank:
+        peft_config = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=args.adapter_rank,
+            lora_alpha=args.adapter_alpha,
+            target_modules="all-linear",
+        )
+    trainer = PairDPOTrainer(
+        model=check_model(args.model),
+        args=config,
+        train_dataset=train,
+        eval_dataset=held_out,
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
+    output = trainer.train(resume_from_checkpoint=resume_from(args.run_dir, run_log))
+    run_log.raise_if_stopped()
+
+    metrics, figures = last_metrics(trainer) | output.metrics, {}
+    if held_out is not None:
+        metrics |= trainer.evaluate()
+        margins, groups = reward_margins(trainer), held_out["group_id"]
+        right = [(margin > 0) + (margin == 0) / 2 for margin in margins]
+        figures = {"rewards/accuracies": proportion(right, groups), "rewards/margins": mean(margins, groups)}
+    trainer.save_model(str(args.run_dir / "model"))
+    run_log.finish(
+        metrics=metrics,
+        figures=figures,
+        dataset={
+            "n_train": len(train),
+            "n_eval": len(held_out) if held_out is not None else 0,
+            **counts,
+            "manifest": read_manifest(args.run_dir / "dataset"),
+        },
+        base_model={"path": args.model, "hash": hash_model(args.model)},
+    )
+
+
+def last_metrics(trainer: DPOTrainer) -> dict[str, Any]:
+    """TRL's own numbers of the last logged training step."""
+    logged = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
+    return dict(logged[-1]) if logged else {}
+
+
+if __name__ == "__main__":
+    sys.exit(launch(KIND, main, (DPOArguments, DPOSettings)))
