@@ -1,1 +1,20 @@
-urlpatterns = []
+"""Every address of the site. Pages of a project live under /projects/<slug>/; the REST API under /api/v1/."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("labeling.web.urls")),
+    path("", include("labeling.accounts.urls")),
+    path("projects/<slug:slug>/bench/", include("labeling.annotation.urls")),
+    path("projects/<slug:slug>/snapshots/", include("labeling.preferences.urls")),
+    path("projects/<slug:slug>/runs/", include("training.runs.urls")),
+    path("projects/<slug:slug>/models/", include("training.registry.urls")),
+    path("projects/<slug:slug>/iterations/", include("training.loop.urls")),
+    path("projects/", include("labeling.projects.urls")),
+    path("api/v1/", include("config.api_urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler404 = "labeling.web.views.page_not_found"
+handler500 = "labeling.web.views.server_error"

@@ -1,0 +1,64 @@
+"""The cast of every test: a project `support` with its lead, annotator, reviewer and engineer, and a stranger."""
+
+import pytest
+from django.core.cache import cache
+
+from labeling.accounts.models import User
+from labeling.accounts.roles import Role
+from labeling.projects.models import Project
+from tests import factories
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache():
+    cache.clear()
+
+
+@pytest.fixture
+def lead(db) -> User:
+    return factories.make_user("lead")
+
+
+@pytest.fixture
+def annotator(db) -> User:
+    return factories.make_user("annotator")
+
+
+@pytest.fixture
+def other_annotator(db) -> User:
+    return factories.make_user("other-annotator")
+
+
+@pytest.fixture
+def reviewer(db) -> User:
+    return factories.make_user("reviewer")
+
+
+@pytest.fixture
+def engineer(db) -> User:
+    return factories.make_user("engineer")
+
+
+@pytest.fixture
+def stranger(db) -> User:
+    return factories.make_user("stranger")
+
+
+@pytest.fixture
+def project(lead, annotator, other_annotator, reviewer, engineer) -> Project:
+    return factories.make_project(
+        lead,
+        members={
+            annotator: Role.ANNOTATOR,
+            other_annotator: Role.ANNOTATOR,
+            reviewer: Role.REVIEWER,
+            engineer: Role.ENGINEER,
+        },
+    )
+
+
+@pytest.fixture
+def filled_project(project) -> Project:
+    """Five ranking tasks of three completions each."""
+    factories.fill_project(project)
+    return project
