@@ -22,6 +22,7 @@ def run_dir_from(arguments: Sequence[str]) -> Path | None:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TQDM_DISABLE", "1")  # progress goes to events.jsonl
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 if run_dir := run_dir_from(sys.argv):
     os.environ.setdefault("HF_DATASETS_CACHE", str(run_dir / "cache" / "datasets"))

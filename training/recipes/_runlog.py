@@ -28,6 +28,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -174,6 +175,9 @@ class RunLog(TrainerCallback):
         `metrics` are flat numbers, `figures` are `{"value", "low", "high", "n", ...}`, `facts` whatever
         else belongs to this kind of run.
         """
+        # The trainer saves its arguments as a pickle; nothing that loads a model should meet one.
+        if self.is_writer:
+            (self.run_dir / "model" / "training_args.bin").unlink(missing_ok=True)
         result = {
             "kind": self.kind,
             "status": "done",
@@ -210,6 +214,7 @@ def launch(
     """
     from trl import TrlParser
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     run_dir = run_dir_from(arguments)
     watch_parent()

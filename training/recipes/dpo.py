@@ -266,7 +266,7 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
     metrics, figures = last_metrics(trainer) | output.metrics, {}
     if held_out is not None:
         metrics |= trainer.evaluate()
-        margins, groups = reward_margins(trainer), held_out["group_id"]
+        margins, groups = reward_margins(trainer), trainer.eval_dataset["group_id"]
         right = [(margin > 0) + (margin == 0) / 2 for margin in margins]
         figures = {"rewards/accuracies": proportion(right, groups), "rewards/margins": mean(margins, groups)}
     trainer.save_model(str(args.run_dir / "model"))
@@ -274,8 +274,10 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
         metrics=metrics,
         figures=figures,
         dataset={
-            "n_train": len(train),
-            "n_eval": len(held_out) if held_out is not None else 0,
+            "n_train": len(trainer.train_dataset),
+            "n_eval": len(trainer.eval_dataset) if held_out is not None else 0,
+            # Pairs whose prompt alone fills max_length have no completion left to learn from.
+            "n_train_dropped": len(train) - len(trainer.train_dataset),
             **counts,
             "manifest": read_manifest(args.run_dir / "dataset"),
         },

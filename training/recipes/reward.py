@@ -161,7 +161,10 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
         raise ValueError("trust_remote_code is not supported: it would run code from the model's folder")
     dataset = load_preferences(args.run_dir / "dataset")
     train, has_margin = prepare(normalise_weights(dataset["train"]), use_margin=args.use_margin)
-    held_out = dataset["eval"].remove_columns("margin") if "eval" in dataset else None
+    held_out = None
+    if "eval" in dataset:  # eval_loss is not weighted
+        held_out = dataset["eval"].remove_columns(["margin", "weight"])
+        held_out = held_out.add_column("weight", [1.0] * len(held_out))
     if held_out is None:
         config.eval_strategy = "no"
 

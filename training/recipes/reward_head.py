@@ -108,7 +108,7 @@ def fit_weights(pairs: Pairs, ridge: float, max_iterations: int) -> Iterator[num
     previous = float("inf")
     for _ in range(max_iterations):
         # One iteration a call; the optimizer keeps its curvature history in between.
-        objective = float(optimizer.step(closure))
+        objective = float(optimizer.step(closure).detach())
         yield solution.detach().numpy().copy()
         if previous - objective < 1e-9 * max(1.0, abs(objective)):
             return

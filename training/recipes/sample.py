@@ -113,18 +113,17 @@ def main(args: SampleArguments, backend: Backend | None = None) -> None:
                     "finished": generation.finished,
                 }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.flush()
                 rows[str(prompt["prompt_id"]), index] = row
                 done += 1
-                if done % args.batch_size == 0 or done == total:
-                    file.flush()
+                if (done - n_before) % args.batch_size == 0 or done == total:
                     run_log.step = done
                     run_log.progress(done, total, "completions")
                     run_log.raise_if_stopped()
 
     seconds = time.monotonic() - began
-    written = [
-        rows[str(prompt["prompt_id"]), index] for prompt, index in wanted if (str(prompt["prompt_id"]), index) in rows
-    ]
+    keys = [(str(prompt["prompt_id"]), index) for prompt, index in wanted]
+    written = [rows[key] for key in keys if key in rows]
     empty = [{"prompt_id": prompt["prompt_id"], "index": index} for prompt, index in pending]
     if empty:
         run_log.status("empty_completions", count=len(empty))
