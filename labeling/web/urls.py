@@ -1,8 +1,9 @@
-from django.urls import path
+from django.urls import include, path
 
 from labeling.web import views
 
 urlpatterns = [
+    path("", include("labeling.annotation.urls_of_home")),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
 ]

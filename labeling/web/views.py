@@ -5,8 +5,6 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from labeling.web.api import error_body
-
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return render(
@@ -25,7 +23,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith("/api/"):
-        return JsonResponse(error_body("not_found", "There is no such address"), status=404)
+        return _api_error("not_found", "There is no such address", status=404)
     return render(
         request,
         "web/error.html",
@@ -36,7 +34,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if request.path.startswith("/api/"):
-        return JsonResponse(error_body("server_error", "Something broke here; the log says what"), status=500)
+        return _api_error("server_error", "Something broke here; the log says what", status=500)
     return render(
         request,
         "web/error.html",
@@ -48,6 +46,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
         },
         status=500,
     )
+
+
+def _api_error(code: str, message: str, *, status: int) -> JsonResponse:
+    from labeling.web.api import error_body  # pages must not wait for the REST framework to load
+
+    return JsonResponse(error_body(code, message), status=status)
 
 
 @require_safe

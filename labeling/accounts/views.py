@@ -1,0 +1,40 @@
+"""One's own account: API tokens. Logging in and out are Django's own views, wired in urls.py."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.timezone import now
+from django.views.decorators.http import require_http_methods, require_POST
+
+from labeling.accounts.forms import TokenForm
+from labeling.accounts.models import ApiToken
+from labeling.accounts.services import create_token, revoke_token
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def profile(request: HttpRequest) -> HttpResponse:
+    """The person's projects and tokens. A new token's secret is in the answer to the POST and nowhere else."""
+    memberships = list(request.user.memberships.select_related("project").order_by("project__name"))
+    slugs = [(membership.project.slug, membership.project.name) for membership in memberships]
+    secret, status = "", 200
+    form = TokenForm(request.POST or None, slugs=slugs)
+    if request.method == "POST":
+        if form.is_valid():
+            _, secret = create_token(user=request.user, **form.cleaned_data)
+            form = TokenForm(slugs=slugs)
+        else:
+            status = 422
+    tokens = ApiToken.objects.filter(user=request.user, revoked_at=None).order_by("-pk")
+    context = {"form": form, "tokens": tokens, "memberships": memberships, "secret": secret, "now": now()}
+    return render(request, "accounts/profile.html", context, status=status)
+
+
+@login_required
+@require_POST
+def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
+    token = get_object_or_404(ApiToken, pk=token_id, user=request.user)
+    revoke_token(token=token)
+    messages.success(request, f"{token.name} is revoked: it opens nothing any more.")
+    return redirect("accounts:profile")
