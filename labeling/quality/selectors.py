@@ -1,0 +1,114 @@
+"""How good a project's judgements are."""
+
+from collections import Counter
+from typing import Any
+
+from django.core.cache import cache
+from django.db.models import Count, Max
+
+from labeling.accounts.models import User
+from labeling.annotation.models import Judgement
+from labeling.projects.models import Project
+from labeling.projects.services import pseudonym_of
+from labeling.quality import statistics
+
+MAX_JUDGEMENTS = 20_000
+CONSENSUS = "majority of the other annotators on each pair of completions; a tie is an answer; split pairs left out"
+
+
+def _standing(project: Project) -> Any:
+    return Judgement.objects.filter(project=project, superseded_by=None, task__is_gold=False)
+
+
+def project_agreement(project: Project) -> dict[str, Any]:
+    """Agreement, and each annotator's reliability and position bias, over the newest 20,000 standing judgements.
+
+    `n_judgements_all` says how many there are, `limited_to` the cap where it took effect. Late (surplus) answers
+    count: they were judged just as blindly. Agreement is given over all annotators and, in
+    `agreement_of_people`, over people alone, since a simulated annotator agrees with itself too well. Two queries.
+    """
+    rows = list(
+        _standing(project)
+        .order_by("-pk")
+        .values_list("task_id", "annotator_id", "annotator_kind", "ranking", "order_shown", "seconds")[
+            : MAX_JUDGEMENTS + 1
+        ]
+    )
+    n_all = _standing(project).count() if len(rows) > MAX_JUDGEMENTS else len(rows)
+    limited = len(rows) > MAX_JUDGEMENTS
+    rows = rows[:MAX_JUDGEMENTS]
+
+    tasks: dict[int, dict[int, Any]] = {}
+    people_tasks: dict[int, dict[int, Any]] = {}
+    by_annotator: dict[int, list[Any]] = {}
+    kinds: dict[int, str] = {}
+    for task, annotator, kind, ranking, order, seconds in rows:
+        kinds[annotator] = kind
+        by_annotator.setdefault(annotator, []).append((ranking, order, seconds))
+        if ranking:
+            tasks.setdefault(task, {})[annotator] = ranking
+            if kind == User.Kind.HUMAN:
+                people_tasks.setdefault(task, {})[annotator] = ranking
+
+    votes = [statistics.pair_votes(rankings) for rankings in tasks.values() if len(rankings) > 1]
+    others = statistics.agreement_with_others(votes)
+    people = [statistics.pair_votes(rankings) for rankings in people_tasks.values() if len(rankings) > 1]
+    annotators = [
+        {
+            "annotator": pseudonym_of(project, User(pk=annotator)),
+            "kind": kinds[annotator],
+            "n": len(judged),
+            "agreement_with_consensus": others.get(annotator)
+            or statistics.undefined("nobody else judged the same tasks"),
+            "reliability": None,
+            "position_bias": statistics.position_bias((ranking, order) for ranking, order, _ in judged),
+            "gold": None,
+            "seconds_median": statistics.median_seconds(seconds for _, _, seconds in judged),
+        }
+        for annotator, judged in sorted(by_annotator.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    return {
+        "n_tasks": len({task for task, *_ in rows}),
+        "n_tasks_judged_twice": len(votes),
+        "n_judgements": len(rows),
+        "n_judgements_all": n_all,
+        "limited_to": MAX_JUDGEMENTS if limited else None,
+        "n_annotators": len(by_annotator),
+        "annotator_kinds": dict(Counter(kinds.values())),
+        "agreement": _agreement(votes),
+        "agreement_of_people": _agreement(people),
+        "position_bias": statistics.position_bias((ranking, order) for _, _, _, ranking, order, _ in rows),
+        "seconds_median": statistics.median_seconds(seconds for *_, seconds in rows),
+        "annotators": annotators,
+        "consensus_method": CONSENSUS,
+    }
+
+
+def _agreement(votes: list[statistics.PairVotes]) -> dict[str, statistics.Figure]:
+    return {
+        "pairwise_raw": statistics.pairwise_agreement(votes),
+        "krippendorff_alpha_nominal": statistics.krippendorff_alpha_nominal(
+            [list(unit.values()) for unit in task.values()] for task in votes
+        ),
+    }
+
+
+def cached_agreement(project: Project) -> dict[str, Any]:
+    """`project_agreement` for pages that many people keep open: computed again when judgements came in.
+
+    In a large project one more judgement changes no figure that can be seen, so there it waits for a hundred.
+    """
+    known = _standing(project).aggregate(top=Max("pk"), n=Count("pk"))
+    grain = 100 if known["n"] > 5000 else 1
+    key = f"quality:{project.pk}:{(known['top'] or 0) // grain}:{known['n'] // grain}"
+    figures = cache.get(key)
+    if figures is None:
+        figures = project_agreement(project)
+        cache.set(key, figures, 600)
+    return figures
+
+
+def annotators_by_pseudonym(project: Project) -> dict[str, User]:
+    """Who is behind the pseudonyms: for the console, never for exports."""
+    judged = Judgement.objects.filter(project=project).values("annotator").distinct()
+    return {pseudonym_of(project, user): user for user in User.objects.filter(pk__in=judged)}
