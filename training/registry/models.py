@@ -32,21 +32,15 @@ class ModelVersion(models.Model):
         help_text="empty: for all",
     )
     base = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="derived")
-    parent = models.ForeignKey(
-        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
-    )
-    snapshot = models.ForeignKey(
-        Snapshot, null=True, blank=True, on_delete=models.PROTECT, related_name="models"
-    )
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
+    snapshot = models.ForeignKey(Snapshot, null=True, blank=True, on_delete=models.PROTECT, related_name="models")
     folder = models.CharField(max_length=300, help_text="weights (or adapter, or head) below PREFLOOP_HOME")
     is_adapter = models.BooleanField(default=False)
     licence = models.CharField(max_length=80, blank=True)
     source = models.CharField(max_length=200, blank=True)
     files = models.JSONField(default=dict, help_text="SHA-256 of each file")
     metrics = models.JSONField(default=dict)
-    lineage = models.JSONField(
-        default=dict, help_text="run, snapshot hash, configuration, code and library versions"
-    )
+    lineage = models.JSONField(default=dict, help_text="run, snapshot hash, configuration, code and library versions")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -63,9 +57,7 @@ class StageChange(models.Model):
     from_stage = models.CharField(max_length=12)
     to_stage = models.CharField(max_length=12)
     reason = models.TextField(blank=True)
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

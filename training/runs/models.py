@@ -25,9 +25,7 @@ class Run(models.Model):
     kind = models.CharField(max_length=20, help_text="name of the recipe")
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     spec = models.JSONField(default=dict, help_text="what the recipe is given, beside data and models")
-    snapshot = models.ForeignKey(
-        Snapshot, null=True, blank=True, on_delete=models.PROTECT, related_name="runs"
-    )
+    snapshot = models.ForeignKey(Snapshot, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
     model = models.ForeignKey(
         ModelVersion,
         null=True,
@@ -39,21 +37,18 @@ class Run(models.Model):
     output_model = models.ForeignKey(
         ModelVersion, null=True, blank=True, on_delete=models.SET_NULL, related_name="made_by"
     )
-    inputs = models.JSONField(
-        default=dict, help_text="for sampling: prompt ids and what to do with completions"
-    )
+    inputs = models.JSONField(default=dict, help_text="for sampling: prompt ids and what to do with completions")
     owner = models.CharField(max_length=120, blank=True)
     epoch = models.PositiveIntegerField(default=0)
     heartbeat_at = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(null=True, help_text="when a worker was last woken for it")
     attempts = models.PositiveSmallIntegerField(default=0)
     cancel_requested_at = models.DateTimeField(null=True)
     progress = models.FloatField(default=0.0, help_text="share done, 0 to 1")
     status_text = models.CharField(max_length=300, blank=True)
     error = models.TextField(blank=True)
     result = models.JSONField(default=dict)
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)

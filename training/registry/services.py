@@ -1,0 +1,127 @@
+"""Registering models and moving them between stages."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max
+
+from labeling.accounts.models import User
+from labeling.live.services import notify
+from labeling.preferences.models import Snapshot
+from labeling.projects.models import Project
+from training.registry.errors import BadStage, NoSuchModelFiles, UnsafeModelFiles
+from training.registry.models import ModelVersion, StageChange
+
+UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py", ".npy"}
+
+
+def folder_of(model: ModelVersion) -> Path:
+    """The model's folder on this machine."""
+    return Path(settings.HOME) / model.folder
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a model folder. Raises NoSuchModelFiles and UnsafeModelFiles."""
+    if not folder.is_dir():
+        raise NoSuchModelFiles(f"There is no model folder at {folder}")
+    files: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        if path.suffix.lower() in UNSAFE_SUFFIXES:
+            raise UnsafeModelFiles(
+                f"{path.name} can run code when it is loaded. Convert the weights to safetensors and leave it out."
+            )
+        with open(path, "rb") as file:
+            files[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    if not any(name.endswith(".safetensors") for name in files):
+        raise NoSuchModelFiles(f"{folder} holds no .safetensors weights")
+    return files
+
+
+def register_base_model(
+    *, name: str, folder: str, licence: str, source: str = "", created_by: User | None = None
+) -> ModelVersion:
+    """Enter a base model that lies in `folder` below PREFLOOP_HOME; the same files again give the entry there is.
+
+    Raises NoSuchModelFiles and UnsafeModelFiles.
+    """
+    path = (Path(settings.HOME) / folder).resolve()
+    if not path.is_relative_to(Path(settings.HOME).resolve()):
+        raise NoSuchModelFiles("A model's folder lies below PREFLOOP_HOME")
+    files = hash_files(path)
+    for known in ModelVersion.objects.filter(name=name, kind=ModelVersion.Kind.BASE):
+        if known.files == files:
+            return known
+    return _create(
+        name=name, kind=ModelVersion.Kind.BASE, stage=ModelVersion.Stage.PRODUCTION, folder=folder, licence=licence,
+        source=source, files=files, lineage={"registered_by": created_by.username if created_by else None},
+    )  # fmt: skip
+
+
+def register_trained_model(
+    *,
+    name: str,
+    kind: str,
+    project: Project,
+    parent: ModelVersion,
+    snapshot: Snapshot | None,
+    folder: str,
+    is_adapter: bool,
+    metrics: dict[str, Any],
+    lineage: dict[str, Any],
+) -> ModelVersion:
+    """Enter what a run made, as a candidate, under the next version of its name."""
+    base = parent if parent.kind == ModelVersion.Kind.BASE else parent.base
+    return _create(
+        name=name, kind=kind, project=project, parent=parent, base=base, snapshot=snapshot, folder=folder,
+        is_adapter=is_adapter, licence=parent.licence, files=hash_files(Path(settings.HOME) / folder),
+        metrics=metrics, lineage=lineage,
+    )  # fmt: skip
+
+
+def next_version(name: str) -> int:
+    return (ModelVersion.objects.filter(name=name).aggregate(top=Max("version"))["top"] or 0) + 1
+
+
+def _create(*, name: str, **fields: Any) -> ModelVersion:
+    with transaction.atomic():
+        version = next_version(name)
+        return ModelVersion.objects.create(name=name, version=version, key=f"{name}@{version}", **fields)
+
+
+def change_stage(*, model: ModelVersion, to_stage: str, reason: str, changed_by: User | None) -> StageChange:
+    """Move a model to candidate, production or archived, and keep who did so and why.
+
+    A policy that goes to production takes the place of its project's earlier one, which becomes a candidate again.
+    Raises BadStage.
+    """
+    if to_stage not in ModelVersion.Stage.values:
+        raise BadStage(f"Unknown stage {to_stage!r}: choose from {', '.join(ModelVersion.Stage.values)}")
+    if to_stage == model.stage:
+        raise BadStage(f"{model.key} is {to_stage} already")
+    if not reason.strip():
+        raise BadStage("Say why: the reason is kept with the change")
+    with transaction.atomic():
+        model = ModelVersion.objects.select_for_update().get(pk=model.pk)
+        if to_stage == ModelVersion.Stage.PRODUCTION and model.project_id:
+            earlier = ModelVersion.objects.filter(
+                project=model.project_id, kind=model.kind, stage=ModelVersion.Stage.PRODUCTION
+            )
+            for other in earlier.exclude(pk=model.pk):
+                _move(other, ModelVersion.Stage.CANDIDATE, f"{model.key} took its place", changed_by)
+        change = _move(model, to_stage, reason.strip(), changed_by)
+        if model.project:
+            notify(model.project.live_group, "model")
+    return change
+
+
+def _move(model: ModelVersion, to_stage: str, reason: str, changed_by: User | None) -> StageChange:
+    change = StageChange.objects.create(
+        model=model, from_stage=model.stage, to_stage=to_stage, reason=reason, created_by=changed_by
+    )
+    ModelVersion.objects.filter(pk=model.pk).update(stage=to_stage)
+    return change

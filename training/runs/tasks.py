@@ -1,0 +1,23 @@
+import os
+import socket
+
+from celery import shared_task
+
+from training.runs import services
+from training.runs.watch import watch_run
+
+
+@shared_task
+def execute_runs() -> int:
+    """Work off every queued run, one at a time. A message is only a wake-up: which run it was sent for is no matter."""
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    count = 0
+    while run := services.claim_next_run(owner=owner):
+        watch_run(run)
+        count += 1
+    return count
+
+
+@shared_task
+def sweep_runs() -> int:
+    return services.sweep_runs()
