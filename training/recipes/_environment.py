@@ -1,4 +1,4 @@
-"""Variables that transformers, datasets and TRL read while they are imported: import this module first.
+"""Variables that torch, transformers, datasets and TRL read while they are imported: import this module first.
 
 Nothing already set is changed, so `HF_HUB_OFFLINE=0` in the worker's environment allows downloads.
 """
@@ -20,6 +20,8 @@ def run_dir_from(arguments: Sequence[str]) -> Path | None:
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Waiting threads sleep instead of spinning: beside other busy work spinning costs 4 to 18 times the speed.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")  # progress goes to events.jsonl

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from training.recipes import _environment  # noqa: F401  before transformers
+from training.recipes import _environment  # noqa: F401  first: the libraries below read what it sets
 
 # isort: split
+import torch
 from datasets import Dataset
 from peft import LoraConfig, TaskType
 from trl import RewardConfig, RewardTrainer

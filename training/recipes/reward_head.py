@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy
-import torch
-
-from training.recipes import _environment  # noqa: F401  before transformers
+from training.recipes import _environment  # noqa: F401  first: the libraries below read what it sets
 
 # isort: split
+import numpy
+import torch
 from datasets import Dataset
 
 from training.recipes._data import completion_text, load_preferences, read_manifest

@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from training.recipes import _environment  # noqa: F401  before transformers
+from training.recipes import _environment  # noqa: F401  first: the libraries below read what it sets
 
 # isort: split
 from training.recipes._data import load_prompts, read_manifest
