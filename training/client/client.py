@@ -197,23 +197,26 @@ class Client:
         target = Path(path or f"{split}.{fmt}")
         download = _Download(target)
         url = f"snapshots/{_part(snapshot_id)}/{_part(split)}.{_part(fmt)}"
-        for attempt in range(self._retries + 1):
+        failures = 0  # since something arrived last
+        while True:
             before = download.received
             try:
                 with self._stream(url, {"view": view} if view else {}, download.headers()) as response:
-                    if response.status_code == 416:  # nothing is left to send, or the part is of another file
-                        if download.is_whole(response):
-                            break
-                        download.restart()
-                        continue
-                    download.receive(response, report)
-                break
+                    if response.status_code != 416:
+                        download.receive(response, report)
+                        break
+                    # Nothing is left to send, or the part is of another file.
+                    if download.is_whole(response):
+                        break
+                    download.restart()
+                    failures += 1
             except httpx.TransportError as error:
-                if download.received == before and attempt == self._retries:
+                failures = 0 if download.received > before else failures + 1
+                if failures > self._retries:
                     raise ConnectionFailed(f"GET {url}: {error}") from error
-                self._pause(attempt)
-        else:
-            raise ConnectionFailed(f"GET {url}: broken off after {download.received} bytes")
+                self._pause(failures)
+            if failures > self._retries:
+                raise ConnectionFailed(f"GET {url}: the server refuses every range of it")
         return download.finish(sha256)
 
     # Models, runs, iterations
@@ -374,7 +377,7 @@ class _Download:
             int(response.headers["Content-Length"]) + self.received if "Content-Length" in response.headers else None
         )
         with self.part.open("ab") as file:
-            for chunk in response.iter_raw(CHUNK_BYTES):
+            for chunk in response.iter_raw():
                 file.write(chunk)
                 report(file.tell(), total)
 

@@ -1,0 +1,344 @@
+"""The client against a real HTTP server in a thread that speaks the protocol, faults included."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from training.client import ApiError, ChecksumMismatch, Client, ConnectionFailed
+from training.client.__main__ import main
+
+CONTENT = b"".join(b'{"row": %d}\n' % number for number in range(5000))
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Answer:
+    """`cut_after` bytes of the body are sent before the connection breaks; 0 breaks before any answer."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_after: int | None = None
+
+
+class Site:
+    """A server that gives the answers put into `answers`, in turn, then what `respond` says."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.answers: list[Answer] = []
+        self.respond: Callable[[Request], Answer] = lambda request: Answer(200, {})
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                parts = urlsplit(self.path)
+                query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                request = Request(self.command, parts.path, query, headers, self.read_body())
+                site.requests.append(request)
+                self.write(site.answers.pop(0) if site.answers else site.respond(request))
+
+            do_GET = do_POST = do_PUT = do_PATCH = handle_any
+
+            def read_body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
+
+            def write(self, answer: Answer) -> None:
+                if answer.cut_after == 0:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                body = answer.body if isinstance(answer.body, bytes) else b""
+                if answer.body is not None and not isinstance(answer.body, bytes):
+                    body = json.dumps(answer.body).encode()
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                if answer.status != 204:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: answer.cut_after])
+                if answer.cut_after is not None:
+                    self.close_connection = True
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[Client]:
+    with Client(site.url, "secret", retries=3, backoff_seconds=0.01) as client:
+        yield client
+
+
+def refusal(status: int, code: str, **fields: Any) -> Answer:
+    return Answer(status, {"error": {"code": code, "message": "No.", "fields": fields}})
+
+
+def serve_file(request: Request, cut_after: int | None = None, etag: str = f'"{SHA256}"') -> Answer:
+    start = 0
+    if "range" in request.headers and request.headers.get("if-range") == etag:
+        start = int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
+    headers = {"ETag": etag}
+    if start >= len(CONTENT):
+        return Answer(416, b"", {"Content-Range": f"bytes */{len(CONTENT)}"})
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    return Answer(206 if start else 200, CONTENT[start:], headers, cut_after)
+
+
+def test_calls_carry_the_token_and_quote_what_goes_into_the_path(site: Site, client: Client) -> None:
+    client.project("a/b c")
+    assert site.requests[0].headers["authorization"] == "Bearer secret"
+    assert site.requests[0].path == "/api/v1/projects/a%2Fb%20c/"
+
+
+def test_a_password_is_exchanged_for_a_token_used_from_then_on(site: Site) -> None:
+    site.answers = [Answer(200, {"token": "fresh"})]
+    with Client(site.url) as client:
+        assert client.token("ada", "pw") == "fresh"
+        client.project("larkfell")
+    assert "authorization" not in site.requests[0].headers
+    assert site.requests[1].headers["authorization"] == "Bearer fresh"
+
+
+def test_refusals_become_errors_with_code_message_fields_and_status(site: Site, client: Client) -> None:
+    site.answers = [refusal(409, "key_reused", ranking=["differs"])]
+    with pytest.raises(ApiError) as caught:
+        client.submit("7", {"ranking": [["a"], ["b"]]})
+    error = caught.value
+    assert (error.code, error.message, error.fields, error.status) == (
+        "key_reused",
+        "No.",
+        {"ranking": ["differs"]},
+        409,
+    )
+    assert "ranking" in str(error)
+    assert len(site.requests) == 1
+
+
+def test_errors_that_do_not_come_from_the_api_are_errors_all_the_same(site: Site, client: Client) -> None:
+    site.answers = [Answer(404, b"<html>"), Answer(200, b"<html>")]
+    with pytest.raises(ApiError, match="http_error"):
+        client.project("larkfell")
+    with pytest.raises(ApiError, match="not_json"):
+        client.project("larkfell")
+
+
+@pytest.mark.parametrize("fault", [Answer(502), Answer(503), Answer(429), Answer(cut_after=0)])
+def test_reading_is_tried_again_after_a_fault(site: Site, client: Client, fault: Answer) -> None:
+    site.answers = [fault, fault, Answer(200, {"slug": "larkfell"})]
+    assert client.project("larkfell") == {"slug": "larkfell"}
+    assert len(site.requests) == 3
+
+
+@pytest.mark.parametrize("fault", [Answer(502), Answer(503), Answer(cut_after=0)])
+def test_what_might_be_done_twice_is_not_tried_again(site: Site, client: Client, fault: Answer) -> None:
+    site.answers = [fault]
+    with pytest.raises((ApiError, ConnectionFailed)):
+        client.create_run("larkfell", kind="dpo")
+    assert len(site.requests) == 1
+
+
+def test_a_server_that_asks_to_wait_is_given_the_time(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("training.client.client.time.sleep", pauses.append)
+    site.answers = [Answer(429, headers={"Retry-After": "7"}), Answer(201, {"id": "1"})]
+    assert client.create_run("larkfell", kind="dpo") == {"id": "1"}
+    assert pauses == [7.0]
+
+
+def test_pauses_grow_and_tries_end(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("training.client.client.time.sleep", pauses.append)
+    site.respond = lambda request: refusal(503, "unavailable")
+    with pytest.raises(ApiError, match="unavailable"):
+        client.project("larkfell")
+    assert len(site.requests) == 4
+    assert pauses == sorted(pauses) and len(pauses) == 3
+
+
+def test_a_server_that_is_not_there_fails_with_its_reason(site: Site) -> None:
+    site.stop()
+    with (
+        Client(site.url, retries=1, backoff_seconds=0.01) as client,
+        pytest.raises(ConnectionFailed, match="projects/larkfell"),
+    ):
+        client.project("larkfell")
+
+
+def test_a_submit_whose_answer_is_lost_is_repeated_with_the_same_key(site: Site, client: Client) -> None:
+    site.answers = [Answer(cut_after=0), Answer(503), Answer(200, {"id": "1", "next_lease": None})]
+    answer = client.submit("7", {"ranking": [["a"], ["b"]]}, next=True)
+    assert answer["next_lease"] is None
+    assert len({request.headers["idempotency-key"] for request in site.requests}) == 1
+    assert {request.body for request in site.requests} == {site.requests[0].body}
+    assert site.requests[0].query == {"next": "1"}
+
+
+def test_two_submits_have_two_keys_unless_one_is_given(site: Site, client: Client) -> None:
+    for key in (None, None, "mine"):
+        client.submit("7", {"ranking": [["a"]]}, key=key)
+    keys = [request.headers["idempotency-key"] for request in site.requests]
+    assert len(set(keys)) == 3 and keys[2] == "mine"
+
+
+def test_no_task_left_is_none(site: Site, client: Client) -> None:
+    site.answers = [Answer(204)]
+    assert client.lease("larkfell") is None
+
+
+def test_pages_are_followed_by_their_cursor_and_never_to_another_host(site: Site, client: Client) -> None:
+    site.answers = [
+        Answer(200, {"results": [{"id": "1"}], "next": "https://elsewhere.example/api/?cursor=c%3D%3D&kind=human"}),
+        Answer(200, {"results": [{"id": "2"}], "next": None}),
+    ]
+    assert [row["id"] for row in client.judgements("larkfell", kind="human")] == ["1", "2"]
+    assert [request.query for request in site.requests] == [{"kind": "human"}, {"cursor": "c==", "kind": "human"}]
+
+
+def test_rows_are_sent_as_json_lines_without_being_gathered(site: Site, client: Client) -> None:
+    site.answers = [Answer(200, {"taken": 2})]
+    assert client.import_rows("larkfell", "prompts", ({"prompt": text} for text in ("Wo?", "Où ?"))) == {"taken": 2}
+    request = site.requests[0]
+    assert request.query == {"format": "prompts"}
+    assert request.headers["transfer-encoding"] == "chunked"
+    assert [json.loads(line) for line in request.body.splitlines()] == [{"prompt": "Wo?"}, {"prompt": "Où ?"}]
+
+
+def test_a_file_is_sent_again_as_a_whole_when_the_server_asks_to_wait(
+    site: Site, client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(CONTENT)
+    site.answers = [Answer(429), Answer(200, {"taken": 5000})]
+    client.import_rows("larkfell", "prompts", path)
+    assert [request.body for request in site.requests] == [CONTENT, CONTENT]
+
+
+def test_a_broken_download_goes_on_where_it_stopped(site: Site, client: Client, tmp_path: Path) -> None:
+    site.respond = lambda request: serve_file(request, cut_after=None if len(site.requests) > 2 else 20_000)
+    path = client.download_snapshot("s1", "train", view="preference", path=tmp_path / "train.jsonl")
+    assert path.read_bytes() == CONTENT
+    assert [request.headers.get("range") for request in site.requests] == [None, "bytes=20000-", "bytes=40000-"]
+    assert site.requests[0].path == "/api/v1/snapshots/s1/train.jsonl"
+    assert site.requests[0].query == {"view": "preference"}
+    assert [file.name for file in tmp_path.iterdir()] == ["train.jsonl"]
+
+
+def test_a_later_call_goes_on_with_the_part_of_an_earlier_one(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    with Client(site.url, retries=0, backoff_seconds=0.01) as client:
+        site.respond = lambda request: Answer(cut_after=0)
+        site.answers = [serve_file(Request("GET", "", {}, {}, b""), cut_after=20_000)]
+        with pytest.raises(ConnectionFailed):
+            client.download_snapshot("s1", "train", path=path)
+        assert not path.exists()
+        site.respond = serve_file
+        client.download_snapshot("s1", "train", path=path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert site.requests[-1].headers["range"] == "bytes=20000-"
+
+
+def test_a_part_of_another_file_is_thrown_away(site: Site, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl.part").write_bytes(b"old" * 100)
+    (tmp_path / "train.jsonl.part.etag").write_text('"other"')
+    site.respond = serve_file
+    assert client.download_snapshot("s1", "train", path=tmp_path / "train.jsonl").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_already_whole_is_kept(site: Site, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl.part").write_bytes(CONTENT)
+    (tmp_path / "train.jsonl.part.etag").write_text(f'"{SHA256}"')
+    site.respond = serve_file
+    assert client.download_snapshot("s1", "train", path=tmp_path / "train.jsonl").read_bytes() == CONTENT
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("etag", ['"' + "0" * 64 + '"', f'"sha256:{"0" * 64}"'])
+def test_a_file_that_differs_from_its_checksum_is_refused(
+    site: Site, client: Client, tmp_path: Path, etag: str
+) -> None:
+    site.respond = lambda request: serve_file(request, etag=etag)
+    with pytest.raises(ChecksumMismatch):
+        client.download_snapshot("s1", "train", path=tmp_path / "train.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_following_a_run_yields_each_event_once_and_ends_with_the_run(site: Site, client: Client) -> None:
+    events = [{"id": number, "type": "metric", "step": number} for number in (1, 2, 3)]
+    states = iter(["running", "running", "done"])
+    shown = iter([events[:1], events[:2], events])
+
+    def respond(request: Request) -> Answer:
+        if not request.path.endswith("/events/"):
+            return Answer(200, {"state": next(states)})
+        after = int(request.query.get("after", 0))
+        return Answer(200, {"results": [event for event in next(shown) if event["id"] > after], "next": None})
+
+    site.respond = respond
+    assert [event["id"] for event in client.follow_run("9", poll_seconds=0.01)] == [1, 2, 3]
+
+
+def test_the_command_line_downloads_and_says_where(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.respond = serve_file
+    output = tmp_path / "train.jsonl"
+    assert main(["--url", site.url, "download", "s1", "train", "--output", str(output)]) == 0
+    assert capsys.readouterr().out.strip() == str(output)
+    assert output.read_bytes() == CONTENT
+
+
+def test_the_command_line_fails_with_the_servers_words(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.answers = [refusal(404, "not_found")]
+    assert main(["--url", site.url, "download", "s1", "train"]) == 1
+    assert "not_found" in capsys.readouterr().err
