@@ -12,7 +12,6 @@ Run: accelerate launch -m training.recipes.dpo --config runs/42/spec.yaml --run_
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ class DPOArguments:
         default=None, metadata={"help": "train on the clearest pairs of each ranking only; default all"}
     )
     sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
-    sample_tokens: int = field(default=48, metadata={"help": "length of those"})
+    sample_tokens: int = field(default=32, metadata={"help": "length of those"})
 
 
 @dataclass
@@ -93,19 +92,24 @@ class PairWeights:
 
 
 class PairDPOTrainer(DPOTrainer):
-    """DPOTrainer in which a pair's weight multiplies its gradient.
+    """DPOTrainer in which a pair's weight multiplies its gradient, and which keeps the margin of each pair.
 
     TRL averages the pairs' losses inside one long method. Each pair's loss depends on the parameters only
     through its own rows of `outputs.log_probs`, so scaling the gradient of those rows is the same as
     weighting the loss, for every loss type but `aot` (which mixes pairs; `sft` is weighted by its tokens).
 
-    Leans on three things of TRL 1.16: `_signature_columns`, `data_collator`, and a model output with
-    `log_probs` of shape (2 x pairs, tokens), chosen before rejected.
+    `eval_margins` holds beta times the difference of implicit rewards, chosen minus rejected, of each pair
+    evaluated since it was last cleared, in order: TRL logs means of batches, an interval needs the pairs.
+
+    Leans on four things of TRL 1.16: `_signature_columns`; `data_collator`; a model output with `log_probs`
+    of shape (2 x pairs, tokens), chosen before rejected, 0 outside the completions; the policy's forward
+    before the reference's.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.data_collator = PairWeights(self.data_collator)
+        self.eval_margins: list[float] = []
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -120,16 +124,29 @@ class PairDPOTrainer(DPOTrainer):
     ) -> Any:
         """TRL's loss; its gradient is that of the weighted loss."""
         rows = inputs.pop("weight").repeat(2)[:, None]
+        log_probs: list[torch.Tensor] = []
 
-        def scale_gradient(module: torch.nn.Module, arguments: object, output: Any) -> None:
-            if output.log_probs is not None and output.log_probs.requires_grad:
+        def watch(module: torch.nn.Module, arguments: object, output: Any) -> None:
+            log_probs.append(output.log_probs.detach().float().sum(dim=1))
+            if output.log_probs.requires_grad:
                 output.log_probs.register_hook(lambda gradient: gradient * rows.to(gradient))
 
-        handle = model.register_forward_hook(scale_gradient)
+        models = [self.accelerator.unwrap_model(model)]
+        models += [self.accelerator.unwrap_model(self.ref_model)] if self.ref_model is not None else []
+        handles = [watched.register_forward_hook(watch) for watched in models]
         try:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
+        if not model.training:
+            if self.precompute_ref_logps:
+                reference = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
+            else:
+                reference = log_probs[1]
+            chosen, rejected = (log_probs[0] - reference).chunk(2)
+            self.eval_margins += self.accelerator.gather_for_metrics(self.beta * (chosen - rejected)).tolist()
+        return loss
 
 
 class ShowCompletions(TrainerCallback):
@@ -153,20 +170,26 @@ class ShowCompletions(TrainerCallback):
             return
         was_training = model.training
         model.eval()
-        with torch.no_grad(), torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
-            for prompt in self.prompts:
-                encoded = processing_class.apply_chat_template(
-                    prompt, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-                ).to(args.device)
-                output = model.generate(
-                    **encoded,
-                    max_new_tokens=self.max_new_tokens,
-                    do_sample=False,
-                    pad_token_id=processing_class.pad_token_id,
-                )
-                text = processing_class.decode(output[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
-                self.run_log.event("sample", prompt=prompt, completion=text.strip())
+        encoded = processing_class.apply_chat_template(
+            self.prompts,
+            add_generation_prompt=True,
+            padding=True,
+            return_dict=True,
+            return_tensors="pt",
+            tokenizer_kwargs={"padding_side": "left"},
+        ).to(args.device)
+        # In the weights' own type: autocast would convert all of them again for every token.
+        with torch.no_grad():
+            output = model.generate(
+                **encoded,
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                pad_token_id=processing_class.pad_token_id,
+            )
         model.train(was_training)
+        for prompt, ids in zip(self.prompts, output[:, encoded["input_ids"].shape[1] :], strict=True):
+            text = processing_class.decode(ids, skip_special_tokens=True)
+            self.run_log.event("sample", prompt=prompt, completion=text.strip())
 
 
 def prepare(dataset: Dataset, args: DPOArguments) -> tuple[Dataset, dict[str, int]]:
@@ -186,38 +209,6 @@ def prepare(dataset: Dataset, args: DPOArguments) -> tuple[Dataset, dict[str, in
     if not len(decided):
         raise DatasetError("Every pair of the training set is a tie: there is nothing to learn from")
     return normalise_weights(decided).remove_columns(["margin", "tie"]), counts
-
-
-def completion_log_probs(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Log probability in nats of each completion given its prompt, shape (2 x pairs,): chosen, then rejected."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-    per_token = torch.nn.functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), batch["input_ids"][:, 1:], reduction="none"
-    )
-    return -(per_token * batch["completion_mask"][:, 1:]).sum(dim=1)
-
-
-@torch.no_grad()
-def reward_margins(trainer: DPOTrainer) -> list[float]:
-    """beta times the implicit reward of chosen minus rejected, for each pair of the evaluation set, in order.
-
-    TRL logs means over batches; an interval needs each pair and its group.
-    """
-    trainer.model.eval()
-    policy = trainer.accelerator.unwrap_model(trainer.model)
-    margins: list[float] = []
-    for batch in trainer.get_eval_dataloader():
-        batch = trainer._prepare_inputs(batch)
-        with trainer.compute_loss_context_manager():
-            log_ratio = completion_log_probs(trainer.model, batch)
-            if trainer.ref_model is not None:
-                log_ratio -= completion_log_probs(trainer.ref_model, batch)
-            else:
-                with policy.disable_adapter() if hasattr(policy, "disable_adapter") else nullcontext():
-                    log_ratio -= completion_log_probs(trainer.model, batch)
-        chosen, rejected = log_ratio.chunk(2)
-        margins += trainer.accelerator.gather_for_metrics(trainer.beta * (chosen - rejected)).tolist()
-    return margins
 
 
 def main(args: DPOArguments, config: DPOSettings) -> None:
@@ -264,8 +255,9 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
 
     metrics, figures = last_metrics(trainer) | output.metrics, {}
     if held_out is not None:
+        trainer.eval_margins.clear()
         metrics |= trainer.evaluate()
-        margins, groups = reward_margins(trainer), trainer.eval_dataset["group_id"]
+        margins, groups = trainer.eval_margins, trainer.eval_dataset["group_id"]
         right = [(margin > 0) + (margin == 0) / 2 for margin in margins]
         figures = {"rewards/accuracies": proportion(right, groups), "rewards/margins": mean(margins, groups)}
     trainer.save_model(str(args.run_dir / "model"))
