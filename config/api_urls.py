@@ -1,1 +1,53 @@
-urlpatterns: list = []
+"""Every address of the REST API, version 1, below /api/v1/."""
+
+from csp.decorators import csp_update
+from django.urls import path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from labeling.accounts import api as accounts
+from labeling.annotation import api as annotation
+from labeling.preferences import api as preferences
+from labeling.projects import api as projects
+from labeling.quality import api as quality
+from training.loop import api as loop
+from training.registry import api as registry
+from training.runs import api as runs
+
+# Its script is a request of its own, so the policy on scripts stays strict; its page has a style element.
+docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="api:schema"))
+
+app_name = "api"
+urlpatterns = [
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("docs/", docs, name="docs"),
+    path("auth/token/", accounts.TokenView.as_view(), name="token"),
+    path("projects/", projects.ProjectsView.as_view(), name="projects"),
+    path("projects/<slug:slug>/", projects.ProjectView.as_view(), name="project"),
+    path("projects/<slug:slug>/members/", projects.MembersView.as_view(), name="members"),
+    path("projects/<slug:slug>/imports/", projects.ImportsView.as_view(), name="imports"),
+    path("projects/<slug:slug>/tasks/", annotation.TasksView.as_view(), name="tasks"),
+    path("projects/<slug:slug>/leases/", annotation.LeasesView.as_view(), name="leases"),
+    path("projects/<slug:slug>/judgements/", annotation.JudgementsView.as_view(), name="judgements"),
+    path("projects/<slug:slug>/quality/", quality.QualityView.as_view(), name="quality"),
+    path("projects/<slug:slug>/snapshots/", preferences.SnapshotsView.as_view(), name="snapshots"),
+    path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
+    path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),
+    path("leases/<str:lease_id>/draft/", annotation.DraftView.as_view(), name="draft"),
+    path("leases/<str:lease_id>/renew/", annotation.RenewView.as_view(), name="renew"),
+    path("leases/<str:lease_id>/skip/", annotation.SkipView.as_view(), name="skip"),
+    path("leases/<str:lease_id>/judgement/", annotation.SubmitView.as_view(), name="submit"),
+    path("judgements/<str:judgement_id>/revision/", annotation.RevisionView.as_view(), name="revision"),
+    path("snapshots/<str:snapshot_id>/", preferences.SnapshotView.as_view(), name="snapshot"),
+    path(
+        "snapshots/<str:snapshot_id>/<slug:split>.<slug:kind>",
+        preferences.SnapshotFileView.as_view(),
+        name="snapshot_file",
+    ),
+    path("models/", registry.ModelsView.as_view(), name="models"),
+    path("models/<str:model_id>/", registry.ModelView.as_view(), name="model"),
+    path("runs/<str:run_id>/", runs.RunView.as_view(), name="run"),
+    path("runs/<str:run_id>/events/", runs.RunEventsView.as_view(), name="run_events"),
+    path("runs/<str:run_id>/cancel/", runs.CancelRunView.as_view(), name="cancel_run"),
+    path("runs/<str:run_id>/resume/", runs.ResumeRunView.as_view(), name="resume_run"),
+    path("iterations/<str:iteration_id>/", loop.IterationView.as_view(), name="iteration"),
+]

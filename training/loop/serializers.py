@@ -22,7 +22,7 @@ class IterationSerializer(serializers.Serializer):
     id = serializers.CharField(source="pk")
     project = serializers.CharField(source="project.slug")
     number = serializers.IntegerField()
-    stage = serializers.ChoiceField(Iteration.Stage.choices)
+    stage = serializers.CharField(help_text=", ".join(Iteration.Stage.values))
     config = serializers.DictField()
     policy_before = ModelReferenceSerializer()
     policy_after = ModelReferenceSerializer(allow_null=True)

@@ -24,7 +24,7 @@ class StageSerializer(StrictSerializer):
 class ModelReferenceSerializer(serializers.Serializer):
     id = serializers.CharField(source="pk")
     key = serializers.CharField()
-    kind = serializers.ChoiceField(ModelVersion.Kind.choices)
+    kind = serializers.CharField(help_text="base, policy or reward")
 
 
 class ModelSerializer(ModelReferenceSerializer):

@@ -26,7 +26,7 @@ class RunSerializer(serializers.Serializer):
     id = serializers.CharField(source="pk")
     project = serializers.CharField(source="project.slug")
     kind = serializers.CharField()
-    state = serializers.ChoiceField(Run.State.choices)
+    state = serializers.CharField(help_text=", ".join(Run.State.values))
     spec = serializers.DictField()
     snapshot = serializers.CharField(source="snapshot_id", allow_null=True)
     model = ModelReferenceSerializer(allow_null=True)

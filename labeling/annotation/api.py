@@ -1,0 +1,255 @@
+"""Making tasks, and judging them: the calls behind the bench and behind any annotator that is a program."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.http import Http404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from labeling.accounts.models import ApiToken, User
+from labeling.accounts.roles import ANNOTATING, TRAINING
+from labeling.annotation.errors import AnnotationError, BadTasks
+from labeling.annotation.models import Judgement, Lease
+from labeling.annotation.selectors import judgements_visible_to, leases_held_by
+from labeling.annotation.serializers import (
+    HoldingSerializer,
+    JudgementBodySerializer,
+    JudgementSerializer,
+    LeaseSerializer,
+    NewTasksSerializer,
+    RenewedSerializer,
+    SkipSerializer,
+    SubmittedSerializer,
+    TasksMadeSerializer,
+)
+from labeling.annotation.services import (
+    Submission,
+    create_tasks_for_prompts,
+    renew_lease,
+    revise_judgement,
+    save_draft,
+    skip_lease,
+    submit_judgement,
+    take_lease,
+)
+from labeling.projects.api_access import ApiView, number_of
+from labeling.projects.feedback import BadAnswer
+from labeling.projects.models import Project, Prompt
+from labeling.projects.selectors import projects_of
+from labeling.projects.text import canonical_json, sha256
+from labeling.web.api import PAGE_PARAMETERS, Refused, describe, header, json_object, page_of, query, wrong_fields
+
+MAX_KEY_CHARACTERS = 80
+KEY_HEADER = header(
+    "Idempotency-Key", "made by the caller, one for each judgement; 1 to 80 visible ASCII characters", required=True
+)
+
+
+class TasksView(ApiView):
+    @describe("create_tasks", tag="annotation", body=NewTasksSerializer, answers={201: TasksMadeSerializer}, errors=[404])
+    def post(self, request: Request, slug: str) -> Response:
+        """Open a task over each of the prompts, by default those that have none. A task that is there is left alone."""
+        project = self.project(slug, TRAINING)
+        wanted = self.parsed(NewTasksSerializer)
+        named = wanted.pop("prompts", None)
+        try:
+            created, too_few = create_tasks_for_prompts(
+                project=project, prompts=None if named is None else _prompts_named(project, named), **wanted
+            )
+        except BadTasks as error:
+            raise Refused(error.code, str(error)) from None
+        return Response({"created": created, "prompts_without_enough_completions": too_few}, status=201)
+
+
+def _prompts_named(project: Project, names: list[str]) -> list[Prompt]:
+    """Prompts by the id they came with, else by our own."""
+    found: dict[int, Prompt] = {}
+    unknown: list[str] = []
+    for start in range(0, len(names), 500):
+        part = set(names[start : start + 500])
+        numbers = {name for name in part if name.isascii() and name.isdigit() and len(name) < 19}
+        rows = Prompt.objects.filter(Q(external_id__in=part) | Q(pk__in=map(int, numbers)), project=project)
+        rows = list(rows.only("pk", "external_id", "project_id"))
+        given = {row.external_id for row in rows} & part
+        chosen = [row for row in rows if row.external_id in part or (str(row.pk) in part and str(row.pk) not in given)]
+        found.update({row.pk: row for row in chosen})
+        unknown += part - given - {str(row.pk) for row in rows}
+    if unknown:
+        raise wrong_fields({"prompts": f"{len(unknown)} are not in this project, such as {sorted(unknown)[0]!r}"})
+    return list(found.values())
+
+
+class LeasesView(ApiView):
+    scope = ApiToken.Scope.ANNOTATE
+
+    @describe(
+        "take_lease", tag="annotation", body=HoldingSerializer, answers={201: LeaseSerializer, 204: None}, errors=[404]
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        """The next task for the caller; 204 when there is nothing for them. The body may be left out."""
+        project = self.project(slug, ANNOTATING)
+        lease = _next_lease(project, request.user, self.parsed(HoldingSerializer)["holding"])
+        return Response(status=204) if lease is None else Response(LeaseSerializer(lease).data, status=201)
+
+
+class LeaseView(ApiView):
+    """Base of what one does with a lease of one's own."""
+
+    scope = ApiToken.Scope.ANNOTATE
+
+    def lease(self, id: str) -> Lease:
+        lease = self.find(leases_held_by(self.request.user), id, ANNOTATING, project="task__project")
+        lease.annotator = self.request.user  # known already; spares the submit a statement
+        return lease
+
+
+class DraftView(LeaseView):
+    @describe("save_draft", tag="annotation", body={"application/json": {"type": "object"}}, answers={204: None}, errors=[404, 409])
+    def put(self, request: Request, lease_id: str) -> Response:
+        """Keep what the annotator has so far: any JSON object. It comes back with the lease."""
+        lease = self.lease(lease_id)
+        draft = json_object(request)
+        with _refusals():
+            save_draft(lease=lease, draft=draft)
+        return Response(status=204)
+
+
+class RenewView(LeaseView):
+    @describe("renew_lease", tag="annotation", answers={200: RenewedSerializer}, errors=[404, 409])
+    def post(self, request: Request, lease_id: str) -> Response:
+        """Keep the task for another while: the heartbeat of an open page."""
+        with _refusals():
+            return Response(RenewedSerializer({"expires_at": renew_lease(lease=self.lease(lease_id))}).data)
+
+
+class SkipView(LeaseView):
+    @describe("skip_lease", tag="annotation", body=SkipSerializer, answers={204: None}, errors=[404, 409])
+    def post(self, request: Request, lease_id: str) -> Response:
+        """Give the task back; it is not offered to the caller again."""
+        lease = self.lease(lease_id)
+        reason = self.parsed(SkipSerializer)["reason"]
+        with _refusals():
+            skip_lease(lease=lease, reason=reason)
+        return Response(status=204)
+
+
+class SubmitView(LeaseView):
+    @describe(
+        "submit_judgement", tag="annotation", body=JudgementBodySerializer,
+        parameters=[
+            KEY_HEADER,
+            query("next", description="1: add the next lease to the answer", enum=["0", "1"]),
+            query("holding", description="with next: ids of leases that you have already, joined by commas"),
+        ],
+        answers={200: SubmittedSerializer, 201: SubmittedSerializer, 202: SubmittedSerializer},
+        errors=[404, 409],
+    )  # fmt: skip
+    def post(self, request: Request, lease_id: str) -> Response:
+        """Submit a judgement: 201; the same key and body again: 200 with the first judgement.
+
+        202 with `"surplus": true` says that the slot was given away meanwhile: kept, and counted apart. 409 is
+        `key_reused` (the key came with another body), `already_judged` or `lease_lost`.
+        """
+        lease = self.lease(lease_id)
+        key = _submission_key(request)
+        body = json_object(request)
+        with _refusals():
+            done = submit_judgement(lease=lease, submission_key=key, body=body)
+        answer = _submitted(done)
+        if request.query_params.get("next") == "1":
+            holding = [id for id in request.query_params.get("holding", "").split(",") if id]
+            following = _next_lease(lease.task.project, request.user, holding)
+            answer.data["next_lease"] = None if following is None else LeaseSerializer(following).data
+        return answer
+
+
+class JudgementsView(ApiView):
+    @describe(
+        "list_judgements", tag="annotation", answers={200: page_of(JudgementSerializer)}, errors=[400, 404],
+        parameters=[
+            *PAGE_PARAMETERS,
+            query("task", description="id of a task"),
+            query("annotator_kind", description="of these only", enum=User.Kind.values),
+        ],
+    )  # fmt: skip
+    def get(self, request: Request, slug: str) -> Response:
+        """Standing judgements, newest first: an annotator's own, or all for those who read the console."""
+        project = self.project(slug)
+        found = judgements_visible_to(request.user, project).select_related("guideline", "project")
+        if task := request.query_params.get("task"):
+            found = found.filter(task__public_id=task)
+        if kind := request.query_params.get("annotator_kind"):
+            if kind not in User.Kind.values:
+                raise wrong_fields({"annotator_kind": f"Choose from {', '.join(User.Kind.values)}"})
+            found = found.filter(annotator_kind=kind)
+        return self.page(found, JudgementSerializer)
+
+
+class RevisionView(ApiView):
+    scope = ApiToken.Scope.ANNOTATE
+
+    @describe(
+        "revise_judgement", tag="annotation", body=JudgementBodySerializer,
+        parameters=[header("Idempotency-Key", "as for a submit; left out, the same body again changes nothing", required=False)],
+        answers={200: JudgementSerializer, 201: JudgementSerializer}, errors=[404, 409],
+    )  # fmt: skip
+    def post(self, request: Request, judgement_id: str) -> Response:
+        """Revise a judgement of one's own by a new one that supersedes it. 409 is `not_revisable` or `key_reused`."""
+        judgement = self.find(_own_judgements(request.user), judgement_id, ANNOTATING)
+        judgement.annotator = judgement.lease.annotator = request.user
+        body = json_object(request)
+        key = (
+            _submission_key(request)
+            if "Idempotency-Key" in request.headers
+            else f"revision:{judgement.pk}:{sha256(canonical_json(body))[:32]}"
+        )
+        with _refusals():
+            done = revise_judgement(judgement=judgement, submission_key=key, body=body)
+        return _submitted(done)
+
+
+def _own_judgements(user: User) -> QuerySet[Judgement]:
+    """Superseded ones too: a repeated revision must find the judgement it revised."""
+    return Judgement.objects.filter(annotator=user, project__in=projects_of(user)).select_related(
+        "task", "project", "lease__task__project", "guideline"
+    )
+
+
+def _submitted(done: Submission) -> Response:
+    status = 200 if not done.is_new else 202 if done.judgement.is_surplus else 201
+    return Response(JudgementSerializer(done.judgement).data, status=status)
+
+
+def _next_lease(project: Project, user: User, holding: Iterable[str]) -> Lease | None:
+    try:
+        held = [number_of(id) for id in holding]
+    except Http404:
+        raise wrong_fields({"holding": "These are not ids of leases"}) from None
+    lease = take_lease(project=project, annotator=user, holding=held)
+    if lease is not None:
+        lease.task.project = project
+    return lease
+
+
+def _submission_key(request: Request) -> str:
+    key = request.headers.get("Idempotency-Key", "")
+    if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise wrong_fields(
+            {"Idempotency-Key": f"This header is required: 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"}
+        )
+    return key
+
+
+class _refusals:
+    """What the services of annotation refuse, as an answer."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, BadAnswer):
+            raise wrong_fields(error.fields) from None
+        if isinstance(error, AnnotationError):
+            raise Refused(error.code, str(error), status=409) from None

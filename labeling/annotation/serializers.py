@@ -1,0 +1,146 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from labeling.annotation.models import Judgement, Lease
+from labeling.annotation.selectors import shown_completions
+from labeling.annotation.services import judgement_body
+from labeling.projects.serializers import MAX_OVERLAP, GuidelineSerializer
+from labeling.projects.services import pseudonym_of
+from labeling.projects.text import ROLES
+from labeling.web.api import StrictSerializer, Text, Whole
+
+TASK_KINDS = ("ranking", "pairwise")
+MAX_PROMPTS = 10_000
+MAX_HOLDING = 100
+
+
+class NewTasksSerializer(StrictSerializer):
+    kind = serializers.ChoiceField(TASK_KINDS, default="ranking")
+    overlap = Whole(
+        min_value=1, max_value=MAX_OVERLAP, required=False, help_text="judgements a task; default: the project's"
+    )
+    completions_per_task = Whole(min_value=2, max_value=9, default=4)
+    prompts = serializers.ListField(
+        child=Text(max_length=120), min_length=1, max_length=MAX_PROMPTS, required=False,
+        help_text="ids of prompts, given at the import or by this site; default: all that have no task",
+    )  # fmt: skip
+
+
+class TasksMadeSerializer(serializers.Serializer):
+    created = serializers.IntegerField()
+    prompts_without_enough_completions = serializers.IntegerField()
+
+
+class HoldingSerializer(StrictSerializer):
+    holding = serializers.ListField(
+        child=Text(max_length=40), max_length=MAX_HOLDING, required=False, default=list,
+        help_text="ids of leases that you have already: the answer is another one",
+    )  # fmt: skip
+
+
+class MessageSerializer(serializers.Serializer):
+    role = serializers.CharField(help_text=", ".join(ROLES))
+    content = serializers.CharField()
+
+
+class ShownCompletionSerializer(serializers.Serializer):
+    key = serializers.CharField(help_text="a, b, ... in the order shown")
+    content = serializers.CharField()
+
+
+class ShownTaskSerializer(serializers.Serializer):
+    id = serializers.CharField()
+    kind = serializers.ChoiceField(TASK_KINDS)
+    prompt = MessageSerializer(many=True)
+    completions = ShownCompletionSerializer(many=True)
+    form = serializers.DictField()
+
+
+class LeaseSerializer(serializers.Serializer):
+    """What an annotator may know of a task. Nothing here says who wrote a completion or what the task is for."""
+
+    id = serializers.CharField()
+    expires_at = serializers.DateTimeField()
+    task = ShownTaskSerializer()
+    guideline = GuidelineSerializer(allow_null=True)
+    draft = serializers.DictField(allow_null=True)
+
+    def to_representation(self, lease: Lease) -> dict[str, Any]:
+        task = lease.task
+        return super().to_representation(
+            {
+                "id": str(lease.pk),
+                "expires_at": lease.expires_at,
+                "task": {
+                    "id": task.public_id,
+                    "kind": task.kind,
+                    "prompt": task.prompt.messages,
+                    "completions": shown_completions(lease),
+                    "form": task.project.form,
+                },
+                "guideline": lease.guideline,
+                "draft": lease.draft,
+            }
+        )
+
+
+class RenewedSerializer(serializers.Serializer):
+    expires_at = serializers.DateTimeField()
+
+
+class SkipSerializer(StrictSerializer):
+    reason = Text(max_length=300, allow_blank=True, default="")
+
+
+class JudgementBodySerializer(serializers.Serializer):
+    """The shape for the schema; `check_answer` holds it against the project's form."""
+
+    ranking = serializers.ListField(
+        child=serializers.ListField(child=serializers.CharField()), required=False,
+        help_text="keys, best first; ties share an inner list; every completion exactly once",
+    )  # fmt: skip
+    strength = serializers.IntegerField(min_value=1, max_value=3, required=False)
+    ratings = serializers.DictField(
+        child=serializers.DictField(child=serializers.IntegerField()), required=False
+    )
+    acceptable = serializers.DictField(child=serializers.BooleanField(), required=False)
+    flags = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()), required=False
+    )
+    corrections = serializers.DictField(child=serializers.CharField(), required=False)
+    none_acceptable = serializers.BooleanField(required=False)
+    rationale = serializers.CharField(required=False)
+    seconds = serializers.FloatField(min_value=0, max_value=86400, required=False)
+
+
+class JudgementSerializer(serializers.Serializer):
+    id = serializers.CharField()
+    task = serializers.CharField()
+    lease = serializers.CharField()
+    annotator = serializers.CharField(help_text="the pseudonym of exports")
+    annotator_kind = serializers.CharField()
+    guideline_version = serializers.IntegerField(allow_null=True)
+    judgement = JudgementBodySerializer()
+    surplus = serializers.BooleanField(help_text="came after its place was given away; counted apart")
+    supersedes = serializers.CharField(allow_null=True, help_text="the judgement that this one revises")
+    created_at = serializers.DateTimeField()
+
+    def to_representation(self, judgement: Judgement) -> dict[str, Any]:
+        # Written out: the body is what was sent, and must not gain or lose a part on the way.
+        return {
+            "id": str(judgement.pk),
+            "task": judgement.task.public_id,
+            "lease": str(judgement.lease_id),
+            "annotator": pseudonym_of(judgement.project, judgement.annotator),
+            "annotator_kind": judgement.annotator_kind,
+            "guideline_version": judgement.guideline.version if judgement.guideline else None,
+            "judgement": judgement_body(judgement),
+            "surplus": judgement.is_surplus,
+            "supersedes": str(judgement.supersedes_id) if judgement.supersedes_id else None,
+            "created_at": self.fields["created_at"].to_representation(judgement.created_at),
+        }
+
+
+class SubmittedSerializer(JudgementSerializer):
+    next_lease = LeaseSerializer(allow_null=True, required=False, help_text="there with ?next=1")

@@ -1,0 +1,92 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from labeling.accounts.roles import Role
+from labeling.projects.models import Project
+from labeling.projects.selectors import current_guideline
+from labeling.web.api import Flag, Number, StrictSerializer, Text, Whole
+
+MAX_OVERLAP = 100
+MAX_LEASE_SECONDS = 24 * 3600
+MAX_GUIDELINE = 100_000
+
+
+class ProjectFields(StrictSerializer):
+    """What both a new project and a change of one may say."""
+
+    name = Text(max_length=120)
+    description = Text(max_length=10_000, allow_blank=True, required=False)
+    form = serializers.DictField(
+        required=False, help_text="the feedback form; parts left out get their default"
+    )
+    overlap = Whole(min_value=1, max_value=MAX_OVERLAP, required=False)
+    lease_seconds = Whole(min_value=30, max_value=MAX_LEASE_SECONDS, required=False)
+    eval_share = Number(min_value=0, max_value=0.9, required=False)
+    guideline = Text(
+        max_length=MAX_GUIDELINE, required=False, help_text="Markdown; a change publishes the next version"
+    )
+
+
+class NewProjectSerializer(ProjectFields):
+    slug = serializers.SlugField(max_length=50)
+
+
+class ProjectChangesSerializer(ProjectFields):
+    state = serializers.ChoiceField(Project.State.choices, required=False)
+    allows_revision = Flag(required=False)
+
+
+class GuidelineSerializer(serializers.Serializer):
+    version = serializers.IntegerField()
+    markdown = serializers.CharField()
+
+
+class ProjectSerializer(serializers.Serializer):
+    id = serializers.CharField(source="pk")
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    state = serializers.ChoiceField(Project.State.choices)
+    role = serializers.ChoiceField(Role.choices, help_text="the caller's")
+    form = serializers.DictField()
+    overlap = serializers.IntegerField()
+    lease_seconds = serializers.IntegerField()
+    eval_share = serializers.FloatField()
+    allows_revision = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+
+
+class ProjectDetailSerializer(ProjectSerializer):
+    guideline = GuidelineSerializer(allow_null=True)
+
+    def to_representation(self, project: Project) -> dict[str, Any]:
+        project.guideline = current_guideline(project)  # type: ignore[attr-defined]
+        return super().to_representation(project)
+
+
+class NewMemberSerializer(StrictSerializer):
+    username = Text(max_length=150)
+    role = serializers.ChoiceField(Role.choices)
+
+
+class MemberSerializer(serializers.Serializer):
+    id = serializers.CharField(source="pk")
+    username = serializers.CharField(source="user.username")
+    kind = serializers.CharField(source="user.kind")
+    role = serializers.ChoiceField(Role.choices)
+    pseudonym = serializers.CharField(help_text="the name in exports")
+    created_at = serializers.DateTimeField()
+
+
+class RejectedRowSerializer(serializers.Serializer):
+    line = serializers.IntegerField()
+    reason = serializers.CharField()
+
+
+class ImportSerializer(serializers.Serializer):
+    id = serializers.CharField(source="pk")
+    taken = serializers.IntegerField(source="n_taken", help_text="rows that added something")
+    duplicates = serializers.IntegerField(source="n_duplicates", help_text="rows whose all was there before")
+    rejected = serializers.IntegerField(source="n_rejected")
+    rejected_rows = RejectedRowSerializer(source="rejected", many=True, help_text="the first 1000")
