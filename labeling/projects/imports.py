@@ -1,7 +1,6 @@
 """Rows in: prompts and prompts with completions, as JSON lines. Streams; good rows are kept, bad ones named."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,6 +13,7 @@ from labeling.live.services import notify
 from labeling.projects.errors import BadImport, RowRejected
 from labeling.projects.models import Completion, Import, Project, Prompt
 from labeling.projects.text import ROLES, content_hash, group_id, sha256
+from labeling.web import strict_json
 
 FORMATS = ("prompts", "completions")
 BATCH_ROWS = 500
@@ -83,13 +83,9 @@ def parse_row(line: bytes, number: int, format: str) -> Row:
     if len(line) > MAX_LINE_BYTES:
         raise RowRejected(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
     try:
-        data = json.loads(
-            line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_refuse_constant
-        )
+        data = strict_json.parse(line, "utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise RowRejected(f"is not UTF-8: byte {error.start} is {line[error.start]:#04x}") from None
-    except RecursionError:
-        raise RowRejected("is nested too deeply") from None
     except ValueError as error:
         raise RowRejected(f"is not JSON: {error}") from None
     if not isinstance(data, dict):
@@ -187,10 +183,6 @@ def _tags(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 60 for tag in value):
         raise RowRejected("tags: must be a list of texts of at most 60 characters")
     return sorted(set(value))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _take_batch(project: Project, record: Import, batch: list[Row]) -> tuple[int, int]:
