@@ -102,7 +102,7 @@ def test_a_change_of_role_takes_effect_at_the_next_request(project, engineer):
 # --- imports ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["application/x-ndjson", "application/jsonl", "text/plain", "application/octet-stream"])
 def test_rows_come_in_as_a_body_of_lines(project, engineer, kind):
-    rows = factories.completions_rows(3) + [b"not json", b'{"prompt": "p", "odd": 1}']
+    rows = [*factories.completions_rows(3), b"not json", b'{"prompt": "p", "odd": 1}']
     answer = Caller(engineer).post(
         "projects/support/imports/?format=completions", b"\n".join(rows), content_type=kind
     )
