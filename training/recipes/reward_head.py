@@ -42,7 +42,7 @@ class RewardHeadArguments:
     pooling: str = field(default="mean", metadata={"help": "mean or last, over the completion's tokens"})
     dimensions: int = field(default=64, metadata={"help": "principal components kept, at most"})
     ridges: list[float] = field(
-        default_factory=lambda: [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+        default_factory=lambda: [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
         metadata={"help": "penalties to choose from"},
     )
     ridge_by: str = field(
