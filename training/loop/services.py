@@ -32,6 +32,8 @@ from training.runs.services import create_run, request_cancel, resume_run
 
 Stage = Iteration.Stage
 
+HELDOUT_PRIORITY, COMPARE_PRIORITY = 20, 10
+
 DEFAULT_CONFIG: dict[str, Any] = {
     "train_tag": "",  # prompts to collect preferences on; empty: all but the held-out ones
     "heldout_tag": "heldout",  # prompts that only ever compare policies
@@ -73,7 +75,10 @@ def complete_config(config: dict[str, Any] | None) -> dict[str, Any]:
             else:
                 wrong |= {name.replace("spec", key, 1): text for name, text in check_spec(kind, full[key]).items()}
     try:
-        complete_policy(full["snapshot_policy"])
+        if not isinstance(full["snapshot_policy"], dict):
+            wrong["snapshot_policy"] = "must be an object"
+        else:
+            complete_policy(full["snapshot_policy"])
     except BadFilter as error:
         wrong |= {f"snapshot_policy.{name}": text for name, text in error.fields.items()}
     for key in ("train_tag", "heldout_tag"):
@@ -275,21 +280,23 @@ def _resample(iteration: Iteration) -> None:
     )  # fmt: skip
     if not (new and old):
         return
-    pairs = []
-    for prompt_id in heldout + compared:
-        newer = _one_completion(prompt_id, iteration.policy_after.key, new.pk)
-        older = _one_completion(prompt_id, iteration.policy_before.key, old.pk)
-        if newer and older and newer.content_hash != older.content_hash:
-            pairs.append(NewTask(prompt_id, [older.pk, newer.pk]))
-    create_tasks(
-        project=iteration.project,
-        new_tasks=pairs,
-        overlap=config["compare_overlap"],
-        purpose=Task.Purpose.EVALUATION,
-        kind="pairwise",
-        priority=10,
-        iteration=iteration.number,
-    )
+    # Held-out prompts first: they decide whether the new policy is better.
+    for prompt_ids, priority in ((heldout, HELDOUT_PRIORITY), (compared, COMPARE_PRIORITY)):
+        pairs = []
+        for prompt_id in prompt_ids:
+            newer = _one_completion(prompt_id, iteration.policy_after.key, new.pk)
+            older = _one_completion(prompt_id, iteration.policy_before.key, old.pk)
+            if newer and older and newer.content_hash != older.content_hash:
+                pairs.append(NewTask(prompt_id, [older.pk, newer.pk]))
+        create_tasks(
+            project=iteration.project,
+            new_tasks=pairs,
+            overlap=config["compare_overlap"],
+            purpose=Task.Purpose.EVALUATION,
+            kind="pairwise",
+            priority=priority,
+            iteration=iteration.number,
+        )
     _move(iteration, Stage.RESAMPLING, Stage.COMPARING)
 
 
