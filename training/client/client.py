@@ -15,12 +15,13 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from email.utils import parsedate_to_datetime
-from os import PathLike
+from os import SEEK_END, PathLike
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
@@ -33,6 +34,7 @@ FINAL_RUN_STATES = frozenset({"done", "failed", "cancelled"})
 # The server, or a proxy before it, is not able to answer now.
 UNAVAILABLE = frozenset({502, 503, 504})
 CHUNK_BYTES = 1 << 16
+SPOOL_BYTES = 1 << 23
 
 JSON = dict[str, Any]
 
@@ -41,7 +43,8 @@ class Client:
     """A connection to one Prefloop site, to be used by one thread at a time.
 
     A call that failed on the way is tried again, `retries` times at most and with growing pauses, where that
-    cannot do anything twice. Every call is tried again if the server was never reached or asked to wait (429).
+    cannot do anything twice. Every call is tried again if the server was never reached or asked to wait (429),
+    unless for more than `max_wait_seconds`.
     """
 
     def __init__(
@@ -101,25 +104,31 @@ class Client:
     def import_rows(
         self, slug: str, format: str, rows_or_path: Iterable[Mapping[str, Any]] | str | PathLike[str]
     ) -> JSON:
-        """Send rows, or a file of JSON lines, in constant memory. Returns the counts of what was taken and why not."""
+        """Send rows, or a file of JSON lines, in constant memory. Returns counts of rows taken, known and refused.
 
-        def body() -> Iterator[bytes]:
+        The same rows again add nothing, so a broken import is simply sent again.
+        """
+        with ExitStack() as stack:
             if isinstance(rows_or_path, str | PathLike):
-                with open(rows_or_path, "rb") as file:
-                    yield from iter(lambda: file.read(CHUNK_BYTES), b"")
+                file: IO[bytes] = stack.enter_context(open(rows_or_path, "rb"))
             else:
-                for row in rows_or_path:
-                    yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
+                # Not every server takes a body of unknown length, so the rows wait here, on disk if they are many.
+                file = stack.enter_context(SpooledTemporaryFile(SPOOL_BYTES))
+                file.writelines(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows_or_path)
+            n_bytes = file.seek(0, SEEK_END)
 
-        return self._call(
-            "POST",
-            f"projects/{_part(slug)}/imports/",
-            params={"format": format},
-            body=body,
-            headers={"Content-Type": "application/x-ndjson"},
-            # A generator is spent after the first try.
-            retries=None if isinstance(rows_or_path, str | PathLike | list | tuple) else 0,
-        )
+            def body() -> Iterator[bytes]:
+                file.seek(0)
+                yield from iter(lambda: file.read(CHUNK_BYTES), b"")
+
+            return self._call(
+                "POST",
+                f"projects/{_part(slug)}/imports/",
+                params={"format": format},
+                body=body,
+                headers={"Content-Type": "application/x-ndjson", "Content-Length": str(n_bytes)},
+                repeatable=True,
+            )
 
     # Judging
 
@@ -171,7 +180,8 @@ class Client:
         return self._pages(f"projects/{_part(slug)}/snapshots/")
 
     def create_snapshot(self, slug: str, **fields: Any) -> JSON:
-        return self._call("POST", f"projects/{_part(slug)}/snapshots/", json=fields)
+        # Safe to repeat: the same judgements make the same snapshot.
+        return self._call("POST", f"projects/{_part(slug)}/snapshots/", json=fields, repeatable=True)
 
     def snapshot(self, snapshot_id: str) -> JSON:
         """The manifest of a snapshot."""
@@ -239,11 +249,11 @@ class Client:
     def run(self, run_id: str) -> JSON:
         return self._call("GET", f"runs/{_part(run_id)}/")
 
-    def run_events(self, run_id: str, after: int | str | None = None) -> Iterator[RunEvent]:
+    def run_events(self, run_id: str, after: str | None = None) -> Iterator[RunEvent]:
         """The events of a run so far, oldest first; with `after`, only those later than the event of that id."""
-        return self._pages(f"runs/{_part(run_id)}/events/", {} if after is None else {"after": str(after)})
+        return self._pages(f"runs/{_part(run_id)}/events/", {} if after is None else {"after": after})
 
-    def follow_run(self, run_id: str, after: int | str | None = None, poll_seconds: float = 1.0) -> Iterator[RunEvent]:
+    def follow_run(self, run_id: str, after: str | None = None, poll_seconds: float = 1.0) -> Iterator[RunEvent]:
         """Yield the events of a run as they come, and end when the run has."""
         while True:
             # The state is read before the events, so that none of the last ones is missed.
@@ -256,7 +266,7 @@ class Client:
             time.sleep(poll_seconds)
 
     def cancel_run(self, run_id: str) -> JSON | None:
-        return self._call("POST", f"runs/{_part(run_id)}/cancel/", repeatable=True)
+        return self._call("POST", f"runs/{_part(run_id)}/cancel/")
 
     def resume_run(self, run_id: str) -> JSON | None:
         return self._call("POST", f"runs/{_part(run_id)}/resume/")
@@ -296,16 +306,14 @@ class Client:
         body: Callable[[], Iterator[bytes]] | None = None,
         headers: Mapping[str, str] | None = None,
         repeatable: bool = False,
-        retries: int | None = None,
     ) -> Any:
         """Send a request and return its decoded answer, None where it has none.
 
         `body` makes the content anew for each try. `repeatable` says that doing it twice is harmless, as for GET and PUT.
         """
         repeatable = repeatable or method in {"GET", "PUT"}
-        retries = self._retries if retries is None else retries
-        for attempt in range(retries + 1):
-            is_last = attempt == retries
+        for attempt in range(self._retries + 1):
+            is_last = attempt == self._retries
             try:
                 response = self._http.request(
                     method, path, params=params, json=json, content=body() if body else None, headers=headers
@@ -317,7 +325,7 @@ class Client:
                 self._pause(attempt)
                 continue
             may_retry = response.status_code == 429 or (repeatable and response.status_code in UNAVAILABLE)
-            if may_retry and not is_last:
+            if may_retry and not is_last and self._is_worth_waiting_for(response):
                 self._pause(attempt, response)
                 continue
             return _decode(response)
@@ -328,7 +336,7 @@ class Client:
         for attempt in range(self._retries + 1):
             with self._http.stream("GET", path, params=params, headers=headers) as response:
                 is_busy = response.status_code == 429 or response.status_code in UNAVAILABLE
-                if not is_busy or attempt == self._retries:
+                if not is_busy or attempt == self._retries or not self._is_worth_waiting_for(response):
                     if response.status_code != 416 and response.is_error:
                         response.read()
                         raise _error(response)
@@ -341,6 +349,10 @@ class Client:
         asked = _retry_after_seconds(response.headers.get("Retry-After")) if response is not None else None
         seconds = self._backoff_seconds * 2**attempt * random.uniform(0.75, 1.25) if asked is None else asked
         time.sleep(min(seconds, self._max_wait_seconds))
+
+    def _is_worth_waiting_for(self, response: httpx.Response) -> bool:
+        """Whether the server asks for no longer a pause than a caller would sit through."""
+        return (_retry_after_seconds(response.headers.get("Retry-After")) or 0) <= self._max_wait_seconds
 
 
 class _Download:

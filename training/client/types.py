@@ -1,6 +1,6 @@
 """The shapes of the REST API, version 1, that a program meets most. All of them are at `/api/v1/docs/`."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 
 class Message(TypedDict):
@@ -49,7 +49,7 @@ class Judgement(TypedDict, total=False):
 
 
 class RunEvent(TypedDict):
-    id: int
+    id: str
     type: str
     at: str
-    step: NotRequired[int | None]
+    step: int | None

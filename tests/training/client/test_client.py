@@ -64,14 +64,7 @@ class Site:
             do_GET = do_POST = do_PUT = do_PATCH = handle_any
 
             def read_body(self) -> bytes:
-                if self.headers.get("Transfer-Encoding") != "chunked":
-                    return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-                return body
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
             def write(self, answer: Answer) -> None:
                 if answer.cut_after == 0:
@@ -196,6 +189,15 @@ def test_a_server_that_asks_to_wait_is_given_the_time(
     assert pauses == [7.0]
 
 
+def test_a_server_that_asks_to_wait_for_long_is_not_waited_for(site: Site, client: Client) -> None:
+    locked = refusal(429, "locked_out")
+    locked.headers["Retry-After"] = "900"
+    site.answers = [locked]
+    with pytest.raises(ApiError, match="locked_out"):
+        client.token("ada", "wrong")
+    assert len(site.requests) == 1
+
+
 def test_pauses_grow_and_tries_end(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("training.client.client.time.sleep", pauses.append)
@@ -245,12 +247,12 @@ def test_pages_are_followed_by_their_cursor_and_never_to_another_host(site: Site
     assert [request.query for request in site.requests] == [{"kind": "human"}, {"cursor": "c==", "kind": "human"}]
 
 
-def test_rows_are_sent_as_json_lines_without_being_gathered(site: Site, client: Client) -> None:
-    site.answers = [Answer(200, {"taken": 2})]
+def test_rows_are_sent_as_json_lines_of_known_length(site: Site, client: Client) -> None:
+    site.answers = [Answer(503), Answer(200, {"taken": 2})]
     assert client.import_rows("larkfell", "prompts", ({"prompt": text} for text in ("Wo?", "Où ?"))) == {"taken": 2}
-    request = site.requests[0]
+    request = site.requests[1]
     assert request.query == {"format": "prompts"}
-    assert request.headers["transfer-encoding"] == "chunked"
+    assert request.headers["content-length"] == str(len(request.body))
     assert [json.loads(line) for line in request.body.splitlines()] == [{"prompt": "Wo?"}, {"prompt": "Où ?"}]
 
 
@@ -314,7 +316,7 @@ def test_a_file_that_differs_from_its_checksum_is_refused(
 
 
 def test_following_a_run_yields_each_event_once_and_ends_with_the_run(site: Site, client: Client) -> None:
-    events = [{"id": number, "type": "metric", "step": number} for number in (1, 2, 3)]
+    events = [{"id": str(number), "type": "metric", "step": number} for number in (1, 2, 3)]
     states = iter(["running", "running", "done"])
     shown = iter([events[:1], events[:2], events])
 
@@ -322,10 +324,10 @@ def test_following_a_run_yields_each_event_once_and_ends_with_the_run(site: Site
         if not request.path.endswith("/events/"):
             return Answer(200, {"state": next(states)})
         after = int(request.query.get("after", 0))
-        return Answer(200, {"results": [event for event in next(shown) if event["id"] > after], "next": None})
+        return Answer(200, {"results": [event for event in next(shown) if int(event["id"]) > after], "next": None})
 
     site.respond = respond
-    assert [event["id"] for event in client.follow_run("9", poll_seconds=0.01)] == [1, 2, 3]
+    assert [event["id"] for event in client.follow_run("9", poll_seconds=0.01)] == ["1", "2", "3"]
 
 
 def test_the_command_line_downloads_and_says_where(

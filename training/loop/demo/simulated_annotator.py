@@ -32,13 +32,14 @@ TEMPERATURE = 0.5
 TIE_MARGIN = 0.15
 
 WEIGHTS = {
-    "answers": 1.2,
+    "answers": 1.6,
     "fitting_length": 0.8,
     "complete": 1.4,
     "courteous": 1.2,
     "next_step": 1.4,
     "copying": -1.5,
     "repetition": -2.0,
+    "boilerplate": -1.0,
     "out_of_role": -1.5,
     "placeholder": -0.8,
     "invented_contact": -0.5,
@@ -97,6 +98,12 @@ NEXT_STEP = {
     "invites an answer": r"\b(let (us|me) know|feel free to|get in touch|reach out|contact (us|our|me))\b",
 }
 
+# One offer of help is kind; three in a row say nothing.
+BOILERPLATE = (
+    r"\b(here to (help|assist)|(happy|glad|pleased) to|hesitate|feel free|(any|other|further) (other )?questions|"
+    r"further assistance|(help|assist) you with|do (my|our) best|anything else)\b"
+)
+
 OUT_OF_ROLE = (
     r"\b(an? |helpful )?(ai|language model|chatbot|bot|virtual assistant|smollm|hugging face)\b",
     r"\bas an assistant\b|\bi'?m just a\b|\bassistant for\b",
@@ -125,10 +132,12 @@ def rank(
     annotator_seed: int,
     task_id: str,
     temperature: float = TEMPERATURE,
+    ties: bool = True,
 ) -> list[list[str]]:
     """Rank the texts of `completions` (by key), best first, ties in one inner list.
 
-    `customer` is what the customer wrote. The result depends on the texts, not on their keys' order.
+    `customer` is what the customer wrote. The result depends on the texts, not on their keys' order. Without
+    `ties`, what is almost equal is ranked by the noise.
     """
     utilities = {key: utility(text, customer) for key, text in completions.items()}
     noisy = {
@@ -137,7 +146,7 @@ def rank(
     }
     groups: list[list[str]] = []
     for key in sorted(completions, key=lambda key: (-noisy[key], completions[key])):
-        if groups and abs(utilities[groups[-1][0]] - utilities[key]) < TIE_MARGIN:
+        if ties and groups and abs(utilities[groups[-1][0]] - utilities[key]) < TIE_MARGIN:
             groups[-1].append(key)
         else:
             groups.append([key])
@@ -186,6 +195,7 @@ def parts(text: str, customer: str) -> dict[str, float]:
         "next_step": min(1.0, steps / 2) if steps != 1 else 0.7,
         "copying": _copied_share(words, _words(customer)),
         "repetition": _repeated_share(words),
+        "boilerplate": min(1.0, max(0, len(re.findall(BOILERPLATE, lower)) - 1) / 2),
         "out_of_role": min(2, lapses) / 2,
         "placeholder": float(bool(re.search(PLACEHOLDER, text))),
         "invented_contact": float(bool(re.search(INVENTED_CONTACT, lower))),
@@ -271,6 +281,7 @@ def judge(task: dict[str, Any], *, annotator_seed: int, temperature: float = TEM
         annotator_seed=annotator_seed,
         task_id=task["id"],
         temperature=temperature,
+        ties=task["form"].get("ties", True),
     )
     n_words = len(_words(customer)) + sum(len(_words(text)) for text in completions.values())
     # Reading at 4 words a second, then some time to decide; people vary by a factor of about 1.4.

@@ -62,6 +62,12 @@ def test_equal_texts_are_tied() -> None:
         assert ["a", "c"] in rank(texts, customer=CUSTOMER, annotator_seed=seed, task_id="t1")
 
 
+def test_a_form_without_ties_gets_none() -> None:
+    same = [{"key": key, "content": GOOD} for key in "abc"]
+    assert len(judge(TASK | {"completions": same}, annotator_seed=1)["ranking"]) == 1
+    assert len(judge(TASK | {"completions": same, "form": {"ties": False}}, annotator_seed=1)["ranking"]) == 3
+
+
 def test_wins_follow_bradley_terry() -> None:
     temperature = 2.0
     gap = utility(GOOD, CUSTOMER) - utility(CUT_OFF, CUSTOMER)
