@@ -2,11 +2,18 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-django_application = get_asgi_application()
+django.setup()
 
-from labeling.live.routing import application  # noqa: E402  (Django must be set up first)
+from labeling.live.routing import live_application  # noqa: E402  (Django must be set up first)
+from labeling.projects.live import project_audience  # noqa: E402
+from training.runs.live import run_audience  # noqa: E402
 
-__all__ = ["application"]
+application = live_application(
+    {
+        "projects/<slug:target>/": project_audience,
+        "runs/<int:target>/": run_audience,
+    }
+)
