@@ -1,12 +1,284 @@
-"""Pages of annotators: what waits for them, the bench, their own past judgements."""
+"""Pages of annotators: what waits for them, the bench, their own past judgements.
 
+The bench works as plain pages and forms. Its script sends the same forms by fetch, marked `X-Bench: 1`, and is
+answered in JSON, so that the next task can take the place of the last without a reload.
+"""
+
+from typing import Any
+
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from labeling.accounts.roles import ANNOTATING, Role
+from labeling.annotation.bench import Bench, figures_of, n_tasks_left
+from labeling.annotation.errors import AnnotationError, LeaseLost
+from labeling.annotation.forms import (
+    SKIP_REASONS,
+    SkipForm,
+    SubmissionForm,
+    draft_body_from,
+    judgement_body_from,
+)
+from labeling.annotation.models import Judgement, Lease
+from labeling.annotation.selectors import KEYS, judgements_by, leases_held_by
+from labeling.annotation.services import (
+    Submission,
+    judgement_body,
+    renew_lease,
+    revise_judgement,
+    save_draft,
+    skip_lease,
+    submit_judgement,
+    take_lease,
+)
+from labeling.projects.feedback import BadAnswer
+from labeling.projects.models import Project
+from labeling.projects.selectors import projects_of
+
+HISTORY_PAGE = 30
+SURPLUS = (
+    "Kept as an extra judgement: the time on this task had run out and someone else judged it meanwhile. "
+    "Nothing is lost; it is counted apart."
+)
 
 
+# --- what waits ---------------------------------------------------------------------------------
 @login_required
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "web/home.html", {})
+    """The person's projects. Whoever annotates in a single one goes straight to its bench."""
+    memberships = list(request.user.memberships.select_related("project").order_by("project__name"))
+    if len(memberships) == 1 and memberships[0].role == Role.ANNOTATOR:
+        return redirect("annotation:bench", memberships[0].project.slug)
+    rows = [
+        {
+            "membership": membership,
+            "project": membership.project,
+            "annotates": membership.role in ANNOTATING,
+            "n_left": n_tasks_left(request.user, membership.project) if membership.role in ANNOTATING else 0,
+        }
+        for membership in memberships
+    ]
+    return render(request, "web/home.html", {"rows": rows})
+
+
+# --- the bench ----------------------------------------------------------------------------------
+@login_required
+@require_safe
+def bench(request: HttpRequest, slug: str) -> HttpResponse:
+    project = _project_or_404(request, slug)
+    lease = take_lease(project=project, annotator=request.user)
+    return _bench_page(request, project, Bench(lease, lease.draft or {}) if lease else None)
+
+
+@login_required
+@require_POST
+def next_task(request: HttpRequest, slug: str) -> HttpResponse:
+    """The next task beside those the page holds (`holding=1,2`), as a fragment; taking it is a write, hence POST."""
+    project = _project_or_404(request, slug)
+    lease = take_lease(project=project, annotator=request.user, holding=_holding(request))
+    return _no_store(JsonResponse({"task": _fragment(request, project, lease)}))
+
+
+@login_required
+@require_POST
+def draft(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
+    lease = _lease_or_404(request, slug, lease_id)
+    body = draft_body_from(request.POST, form=lease.task.project.form, keys=_keys(lease))
+    try:
+        save_draft(lease=lease, draft=body)
+    except LeaseLost as error:
+        return _refused(error)
+    return JsonResponse({"state": "saved"})
+
+
+@login_required
+@require_POST
+def renew(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
+    lease = _lease_or_404(request, slug, lease_id)
+    try:
+        expires_at = renew_lease(lease=lease)
+    except LeaseLost as error:
+        return _refused(error, expired=lease.state == Lease.State.EXPIRED)
+    return JsonResponse({"state": "held", "expires_at": expires_at.isoformat()})
+
+
+@login_required
+@require_POST
+def submit(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
+    lease = _lease_or_404(request, slug, lease_id)
+    body = judgement_body_from(request.POST, form=lease.task.project.form, keys=_keys(lease))
+    return _take_answer(
+        request,
+        Bench(lease, body),
+        lambda key: submit_judgement(lease=lease, submission_key=key, body=body),
+    )
+
+
+@login_required
+@require_POST
+def skip(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
+    lease = _lease_or_404(request, slug, lease_id)
+    form = SkipForm(request.POST)
+    reason = form.text if form.is_valid() else ""
+    project = lease.task.project
+    try:
+        skip_lease(lease=lease, reason=reason)
+    except LeaseLost as error:
+        if _by_script(request):
+            return _refused(error)
+        messages.warning(request, str(error))
+    if _by_script(request):
+        return JsonResponse({"state": "skipped", "figures": _figures(request, project)})
+    return redirect("annotation:bench", slug)
+
+
+# --- one's own past judgements ------------------------------------------------------------------
+@login_required
+@require_safe
+def history(request: HttpRequest, slug: str) -> HttpResponse:
+    project = _project_or_404(request, slug)
+    found = judgements_by(request.user).filter(project=project)
+    before = request.GET.get("before", "")
+    page = list((found.filter(pk__lt=int(before)) if before.isdecimal() and len(before) < 18 else found)[: HISTORY_PAGE + 1])
+    rows = [{"judgement": one, "body": judgement_body(one)} for one in page[:HISTORY_PAGE]]
+    context = {
+        "project": project,
+        "section": "bench",
+        "rows": rows,
+        "older": page[HISTORY_PAGE - 1].pk if len(page) > HISTORY_PAGE else None,
+        "is_first": not before,
+    }
+    return render(request, "annotation/history.html", context)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def revise(request: HttpRequest, slug: str, judgement_id: int) -> HttpResponse:
+    """Look at one's own judgement again and, while the project allows it, put a newer one in its place."""
+    project = _project_or_404(request, slug)
+    if request.method == "POST":
+        # Superseded ones too: a repeated request finds the revision that its first try made.
+        mine = Judgement.objects.filter(annotator=request.user, project=project)
+        judgement = get_object_or_404(mine, pk=judgement_id)
+        body = judgement_body_from(request.POST, form=project.form, keys=_keys(judgement.lease))
+        return _take_answer(
+            request,
+            Bench(judgement.lease, body, judgement),
+            lambda key: revise_judgement(judgement=judgement, submission_key=key, body=body),
+        )
+    judgement = get_object_or_404(judgements_by(request.user).filter(project=project), pk=judgement_id)
+    filled = {name: part for name, part in judgement_body(judgement).items() if name != "seconds"}
+    return _bench_page(request, project, Bench(judgement.lease, filled, judgement))
+
+
+# --- shared -------------------------------------------------------------------------------------
+def _project_or_404(request: HttpRequest, slug: str) -> Project:
+    return get_object_or_404(projects_of(request.user, roles=ANNOTATING), slug=slug)
+
+
+def _lease_or_404(request: HttpRequest, slug: str, lease_id: int) -> Lease:
+    project = _project_or_404(request, slug)
+    return get_object_or_404(leases_held_by(request.user), pk=lease_id, task__project=project)
+
+
+def _keys(lease: Lease) -> list[str]:
+    return list(KEYS[: len(lease.order_shown)])
+
+
+def _by_script(request: HttpRequest) -> bool:
+    return request.headers.get("X-Bench") == "1"
+
+
+def _holding(request: HttpRequest) -> list[int]:
+    return [int(word) for word in request.POST.get("holding", "").split(",")[:50] if word.isdecimal() and len(word) < 18]
+
+
+def _bench_page(
+    request: HttpRequest, project: Project, task: Bench | None, *, status: int = 200
+) -> HttpResponse:
+    context = {
+        "project": project,
+        "section": "bench",
+        "bench": task,
+        "figures": figures_of(request.user, project),
+        "skip_reasons": SKIP_REASONS,
+        "last": judgements_by(request.user).filter(project=project).first() if project.allows_revision else None,
+    }
+    return _no_store(render(request, "annotation/bench.html", context, status=status))
+
+
+def _fragment(request: HttpRequest, project: Project, lease: Lease | None) -> str | None:
+    if lease is None:
+        return None
+    return render_to_string("annotation/_task.html", {"bench": Bench(lease, lease.draft or {})}, request)
+
+
+def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
+    """Hand the answer to its service, and say in the page's own way what became of it."""
+    project = task.project
+    form = SubmissionForm(request.POST)
+    if not form.is_valid():
+        return _wrong(request, task, {"submission_key": "is missing: reload the page"})
+    try:
+        submission: Submission = take(form.cleaned_data["submission_key"])
+    except BadAnswer as error:
+        return _wrong(request, task, error.fields)
+    except AnnotationError as error:
+        if _by_script(request):
+            return _refused(error, next=_next_after(request, project, task))
+        messages.warning(request, str(error))
+        return redirect("annotation:bench", project.slug)
+    judgement = submission.judgement
+    surplus = judgement.is_surplus and not task.judgement
+    if not _by_script(request):
+        if surplus:
+            messages.info(request, SURPLUS)
+        return redirect("annotation:bench", project.slug)
+    answer = {
+        "state": "surplus" if surplus else "saved",
+        "message": SURPLUS if surplus else "Saved",
+        "undo_url": _undo_url(project, judgement),
+        "figures": _figures(request, project),
+    }
+    if request.GET.get("next"):
+        answer["next"] = _next_after(request, project, task)
+    return _no_store(JsonResponse(answer, status=202 if surplus else 201 if submission.is_new else 200))
+
+
+def _next_after(request: HttpRequest, project: Project, task: Bench) -> str | None:
+    if not request.GET.get("next") or task.judgement:
+        return None
+    lease = take_lease(project=project, annotator=request.user, holding=[*_holding(request), task.lease.pk])
+    return _fragment(request, project, lease)
+
+
+def _wrong(request: HttpRequest, task: Bench, fields: dict[str, str]) -> HttpResponse:
+    if _by_script(request):
+        message = "; ".join(f"{name} {problem}" for name, problem in fields.items())
+        return JsonResponse({"state": "invalid", "message": message, "fields": fields}, status=422)
+    task.errors = fields
+    return _bench_page(request, task.project, task, status=422)
+
+
+def _refused(error: AnnotationError, **more: Any) -> HttpResponse:
+    return JsonResponse({"state": error.code, "message": str(error), **more}, status=409)
+
+
+def _figures(request: HttpRequest, project: Project) -> str:
+    return render_to_string("annotation/_figures.html", {"figures": figures_of(request.user, project)}, request)
+
+
+def _undo_url(project: Project, judgement: Judgement) -> str:
+    return reverse("annotation:revise", args=[project.slug, judgement.pk]) if project.allows_revision else ""
+
+
+def _no_store(response: HttpResponse) -> HttpResponse:
+    """A task taken from the browser's cache by its back key would be one that is already judged."""
+    response["Cache-Control"] = "no-store, private"
+    return response
