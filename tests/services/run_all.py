@@ -1,0 +1,72 @@
+"""What `make test` runs: every check and test in turn, on SQLite and then the data layer on PostgreSQL.
+
+A missing program (Chromium, PostgreSQL, Redis) skips the tests that need it and says what to install; with CI=true
+they fail instead. Ends with one line a stage, and fails if any failed.
+
+Run: python -m tests.services.run_all
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.services import postgres
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = {
+    "chromium": ("chromium", lambda: shutil.which("chromium") or shutil.which("chromium-browser")),
+    "PostgreSQL": ("postgresql", lambda: not postgres.missing()),
+    "redis-server": ("redis-server", lambda: shutil.which("redis-server")),
+}
+PYTEST = [sys.executable, "-m", "pytest", "-q"]
+# Those that start servers or browsers go one after another: two cores are then just enough.
+SERIAL = "browser or services"
+
+
+def stages() -> list[tuple[str, list[str]]]:
+    python = sys.executable
+    manage = [python, "manage.py"]
+    found = [
+        ("migrations are complete", [*manage, "makemigrations", "--check", "--dry-run"]),
+        ("Django's checks", [*manage, "check"]),
+        ("ruff", [python, "-m", "ruff", "check", "."]),
+        ("tests on SQLite", [*PYTEST, "-n", "2", "--dist", "loadfile", "-m", f"not ({SERIAL}) and not gpu"]),
+        ("tests with browser and services", [*PYTEST, "-m", f"({SERIAL}) and not gpu"]),
+    ]
+    if not postgres.missing():
+        data_layer = [str(path) for path in ("tests/labeling", "tests/training") if (ROOT / path).is_dir()]
+        command = [*PYTEST, "-n", "2", "--dist", "loadfile", "-m", f"not ({SERIAL}) and not gpu", *data_layer]
+        found.append(
+            ("data layer on PostgreSQL", [python, "-m", "tests.services.postgres", "--", *command])
+        )
+    return found
+
+
+def main() -> int:
+    packages = [package for package, found in PROGRAMS.values() if not found()]
+    if packages:
+        print(f"Not installed: {', '.join(packages)}. Install with: apt-get install {' '.join(packages)}")
+        if os.environ.get("CI") == "true":
+            print("CI=true: every test must run, so this fails.")
+            return 1
+        print("Tests that need them are skipped.")
+    failed, summary = [], []
+    for name, command in stages():
+        print(f"\n--- {name}: {' '.join(['python', *command[1:]])}", flush=True)
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=ROOT).returncode
+        if code == 5 and "pytest" in command:  # nothing to run there
+            code = 0
+        summary.append(f"{'ok' if code == 0 else 'FAILED':7}{time.monotonic() - started:6.0f} s  {name}")
+        if code:
+            failed.append(name)
+    print("\n" + "\n".join(summary))
+    print(f"FAILED: {', '.join(failed)}" if failed else "All passed.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
