@@ -35,9 +35,7 @@ class Iteration(models.Model):
     resample_run = models.ForeignKey(Run, null=True, on_delete=models.SET_NULL, related_name="+")
     baseline_run = models.ForeignKey(Run, null=True, on_delete=models.SET_NULL, related_name="+")
     error = models.TextField(blank=True)
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     stage_since = models.DateTimeField(auto_now_add=True)
     stage_log = models.JSONField(default=list, help_text="[{stage, at}]")

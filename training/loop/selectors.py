@@ -36,9 +36,7 @@ def collected(iteration: Iteration, purpose: str = Task.Purpose.PREFERENCE) -> C
         project=iteration.project_id, task__iteration=iteration.number, task__purpose=purpose
     ).exclude(task__state=Task.State.CLOSED)
     by_state = dict(slots.values_list("state").annotate(n=Count("pk")))
-    return Collected(
-        slots.values("task").distinct().count(), sum(by_state.values()), by_state.get(Slot.State.DONE, 0)
-    )
+    return Collected(slots.values("task").distinct().count(), sum(by_state.values()), by_state.get(Slot.State.DONE, 0))
 
 
 def win_rate(iteration: Iteration, *, tag: str | None = None, kinds: list[str] | None = None) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def start_iteration(
         Project.objects.select_for_update().get(pk=project.pk)
         under_way = project.iterations.exclude(stage__in=[Stage.DONE, Stage.FAILED]).first()
         if under_way:
-            raise BadIteration({"project": f"iteration {under_way.number} is still at: {under_way.get_stage_display()}"})
+            raise BadIteration(
+                {"project": f"iteration {under_way.number} is still at: {under_way.get_stage_display()}"}
+            )
         number = (project.iterations.aggregate(top=Max("number"))["top"] or 0) + 1
         iteration = Iteration.objects.create(
             project=project, number=number, config=full, policy_before=policy_before, created_by=created_by,
@@ -132,7 +134,13 @@ def retry_iteration(*, iteration: Iteration) -> None:
     if iteration.stage != Stage.FAILED:
         raise WrongStage("Only a failed iteration can be taken up again")
     stage = next(entry["stage"] for entry in reversed(iteration.stage_log) if entry["stage"] != Stage.FAILED)
-    for run in (iteration.sample_run, iteration.reward_run, iteration.policy_run, iteration.resample_run, iteration.baseline_run):
+    for run in (
+        iteration.sample_run,
+        iteration.reward_run,
+        iteration.policy_run,
+        iteration.resample_run,
+        iteration.baseline_run,
+    ):
         if run and run.state in (Run.State.FAILED, Run.State.CANCELLED):
             resume_run(run=run)
     _move(iteration, Stage.FAILED, stage, error="")
@@ -142,7 +150,13 @@ def cancel_iteration(*, iteration: Iteration) -> None:
     """End an iteration; its runs are cancelled, what was collected stays. Raises WrongStage if it is over."""
     if iteration.stage in (Stage.DONE, Stage.FAILED):
         raise WrongStage("This iteration is over already")
-    for run in (iteration.sample_run, iteration.reward_run, iteration.policy_run, iteration.resample_run, iteration.baseline_run):
+    for run in (
+        iteration.sample_run,
+        iteration.reward_run,
+        iteration.policy_run,
+        iteration.resample_run,
+        iteration.baseline_run,
+    ):
         if run and not run.is_over:
             request_cancel(run=run)
     _move(iteration, iteration.stage, Stage.FAILED, error="cancelled")
@@ -213,7 +227,12 @@ def _sample(iteration: Iteration) -> None:
         raise LoopError("No prompt to collect preferences on: import prompts, or set train_tag to a tag they carry")
     spec = {"completions_per_prompt": config["completions_per_task"], **config["sample"]}
     if not _run_of(
-        iteration, "sample_run", kind="sample", model=iteration.policy_before, spec=spec, inputs={"prompt_ids": prompt_ids}
+        iteration,
+        "sample_run",
+        kind="sample",
+        model=iteration.policy_before,
+        spec=spec,
+        inputs={"prompt_ids": prompt_ids},
     ):
         return
     create_tasks_for_prompts(

@@ -57,15 +57,17 @@ def _inputs(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 class RunsView(ApiView):
     @describe(
-        "list_runs", tag="training", answers={200: page_of(RunSerializer)}, errors=[400, 404], parameters=PAGE_PARAMETERS
+        "list_runs",
+        tag="training",
+        answers={200: page_of(RunSerializer)},
+        errors=[400, 404],
+        parameters=PAGE_PARAMETERS,
     )
     def get(self, request: Request, slug: str) -> Response:
         self.project(slug, READING)
         return self.page(runs_visible_to(request.user).filter(project__slug=slug), RunSerializer)
 
-    @describe(
-        "create_run", tag="training", body=NewRunSerializer, answers={201: RunSerializer}, errors=[404, 429]
-    )
+    @describe("create_run", tag="training", body=NewRunSerializer, answers={201: RunSerializer}, errors=[404, 429])
     def post(self, request: Request, slug: str) -> Response:
         """Queue a run. Nothing is queued that can't start; a project with many waiting runs gets 429."""
         project = self.project(slug, TRAINING)

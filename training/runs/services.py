@@ -4,8 +4,11 @@ Whoever holds (owner, epoch) may write. A claim, a sweep and an end are each one
 message delivered twice nor a worker thought dead can make a run happen twice.
 """
 
+import os
+import socket
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -156,6 +159,19 @@ def give_run_back(*, run: Run) -> None:
         notify(run.live_group, "state")
 
 
+def owner_name() -> str:
+    """This process, as the owner of runs."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _owner_is_gone(owner: str) -> bool:
+    """Whether the owner is a process of this very host that no longer exists: then nobody needs to wait."""
+    host, _, pid = owner.rpartition(":")
+    return (
+        host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").exists()
+    )
+
+
 def sweep_runs() -> int:
     """Hand on runs whose worker fell silent, fail those that lost too many, wake workers for what waits.
 
@@ -164,10 +180,13 @@ def sweep_runs() -> int:
     silent_since = ExpressionWrapper(
         Now() - timedelta(seconds=settings.RUN_LOST_AFTER_SECONDS), output_field=DateTimeField()
     )
-    lost = Run.objects.filter(state=Run.State.RUNNING, heartbeat_at__lt=silent_since)
     count = 0
-    for run in lost.select_related("project"):
-        mine = Run.objects.filter(pk=run.pk, epoch=run.epoch, state=Run.State.RUNNING, heartbeat_at__lt=silent_since)
+    for run in Run.objects.filter(state=Run.State.RUNNING).select_related("project"):
+        mine = Run.objects.filter(pk=run.pk, epoch=run.epoch, state=Run.State.RUNNING)
+        if not _owner_is_gone(run.owner):
+            mine = mine.filter(heartbeat_at__lt=silent_since)
+            if not mine.exists():
+                continue
         with transaction.atomic():
             if run.cancel_requested_at:
                 changed = mine.update(

@@ -1,6 +1,3 @@
-import os
-import socket
-
 from celery import shared_task
 
 from training.runs import services
@@ -10,7 +7,7 @@ from training.runs.watch import watch_run
 @shared_task
 def execute_runs() -> int:
     """Work off every queued run, one at a time. A message is only a wake-up: which run it was sent for is no matter."""
-    owner = f"{socket.gethostname()}:{os.getpid()}"
+    owner = services.owner_name()
     count = 0
     while run := services.claim_next_run(owner=owner):
         watch_run(run)

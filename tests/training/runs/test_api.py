@@ -84,7 +84,9 @@ def test_a_run_takes_no_data_or_model_of_another_project(caller, stranger, annot
     ):
         assert caller.post("projects/support/runs/", body).status_code == 400
     foreign = elsewhere.prompts.first().pk
-    answer = caller.post("projects/support/runs/", {"kind": "sample", "model": "small@1", "inputs": {"prompt_ids": [str(foreign)]}})
+    answer = caller.post(
+        "projects/support/runs/", {"kind": "sample", "model": "small@1", "inputs": {"prompt_ids": [str(foreign)]}}
+    )
     assert answer.status_code == 400 and "inputs" in answer.json()["error"]["fields"]
 
 

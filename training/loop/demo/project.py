@@ -78,6 +78,7 @@ def make_project(scale: "Scale") -> Project:
                 description="Replies to the customers of a small shop for outdoor and household goods.",
                 created_by=lead,
                 overlap=2,
+                eval_share=scale.eval_share,
                 form={"rationale": "optional"},
                 guideline=(HERE / "guideline.md").read_text(),
             )
@@ -99,6 +100,7 @@ class Scale:
 
     n_train: int | None
     n_heldout: int
+    eval_share: float
     config: dict[str, Any]
 
 
@@ -108,6 +110,7 @@ def scale(*, tiny: bool, seed: int) -> Scale:
         return Scale(
             n_train=12,
             n_heldout=8,
+            eval_share=0.4,
             config={
                 "completions_per_task": 4,
                 "overlap": 1,
@@ -121,6 +124,7 @@ def scale(*, tiny: bool, seed: int) -> Scale:
     return Scale(
         n_train=None,
         n_heldout=60,
+        eval_share=0.2,
         config={
             "completions_per_task": 4,
             "n_compare_train": 20,

@@ -6,67 +6,130 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('preferences', '0001_initial'),
-        ('projects', '0001_initial'),
-        ('registry', '0001_initial'),
+        ("preferences", "0001_initial"),
+        ("projects", "0001_initial"),
+        ("registry", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(help_text='name of the recipe', max_length=20)),
-                ('state', models.CharField(choices=[('queued', 'queued'), ('running', 'running'), ('done', 'done'), ('failed', 'failed'), ('cancelled', 'cancelled')], default='queued', max_length=10)),
-                ('spec', models.JSONField(default=dict, help_text='what the recipe is given, beside data and models')),
-                ('inputs', models.JSONField(default=dict, help_text='for sampling: prompt ids and what to do with completions')),
-                ('owner', models.CharField(blank=True, max_length=120)),
-                ('epoch', models.PositiveIntegerField(default=0)),
-                ('heartbeat_at', models.DateTimeField(null=True)),
-                ('enqueued_at', models.DateTimeField(help_text='when a worker was last woken for it', null=True)),
-                ('attempts', models.PositiveSmallIntegerField(default=0)),
-                ('cancel_requested_at', models.DateTimeField(null=True)),
-                ('progress', models.FloatField(default=0.0, help_text='share done, 0 to 1')),
-                ('status_text', models.CharField(blank=True, max_length=300)),
-                ('error', models.TextField(blank=True)),
-                ('result', models.JSONField(default=dict)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('model', models.ForeignKey(blank=True, help_text='input', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='runs_from', to='registry.modelversion')),
-                ('output_model', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='made_by', to='registry.modelversion')),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='projects.project')),
-                ('snapshot', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='preferences.snapshot')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("kind", models.CharField(help_text="name of the recipe", max_length=20)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "queued"),
+                            ("running", "running"),
+                            ("done", "done"),
+                            ("failed", "failed"),
+                            ("cancelled", "cancelled"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("spec", models.JSONField(default=dict, help_text="what the recipe is given, beside data and models")),
+                (
+                    "inputs",
+                    models.JSONField(
+                        default=dict, help_text="for sampling: prompt ids and what to do with completions"
+                    ),
+                ),
+                ("owner", models.CharField(blank=True, max_length=120)),
+                ("epoch", models.PositiveIntegerField(default=0)),
+                ("heartbeat_at", models.DateTimeField(null=True)),
+                ("enqueued_at", models.DateTimeField(help_text="when a worker was last woken for it", null=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("cancel_requested_at", models.DateTimeField(null=True)),
+                ("progress", models.FloatField(default=0.0, help_text="share done, 0 to 1")),
+                ("status_text", models.CharField(blank=True, max_length=300)),
+                ("error", models.TextField(blank=True)),
+                ("result", models.JSONField(default=dict)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "model",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="input",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="runs_from",
+                        to="registry.modelversion",
+                    ),
+                ),
+                (
+                    "output_model",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="made_by",
+                        to="registry.modelversion",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="runs", to="projects.project"
+                    ),
+                ),
+                (
+                    "snapshot",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="runs",
+                        to="preferences.snapshot",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='RunEvent',
+            name="RunEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField(help_text='line of events.jsonl, from 1')),
-                ('type', models.CharField(max_length=20)),
-                ('step', models.PositiveIntegerField(null=True)),
-                ('payload', models.JSONField(default=dict)),
-                ('at', models.DateTimeField()),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='runs.run')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField(help_text="line of events.jsonl, from 1")),
+                ("type", models.CharField(max_length=20)),
+                ("step", models.PositiveIntegerField(null=True)),
+                ("payload", models.JSONField(default=dict)),
+                ("at", models.DateTimeField()),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="events", to="runs.run"
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['state', 'heartbeat_at'], name='runs_run_state_72a534_idx'),
+            model_name="run",
+            index=models.Index(fields=["state", "heartbeat_at"], name="runs_run_state_72a534_idx"),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['project', '-id'], name='runs_run_project_3e838f_idx'),
+            model_name="run",
+            index=models.Index(fields=["project", "-id"], name="runs_run_project_3e838f_idx"),
         ),
         migrations.AddConstraint(
-            model_name='runevent',
-            constraint=models.UniqueConstraint(fields=('run', 'number'), name='run_event_once'),
+            model_name="runevent",
+            constraint=models.UniqueConstraint(fields=("run", "number"), name="run_event_once"),
         ),
     ]
