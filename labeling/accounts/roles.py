@@ -1,4 +1,4 @@
-"""What people may be in a project, and what each role may do."""
+"""What people may be in a project, and what each role may do. `tests/security/routes.py` holds every address to it."""
 
 from django.db import models
 
@@ -10,9 +10,11 @@ class Role(models.TextChoices):
     ENGINEER = "engineer", "engineer"
 
 
+# Takes tasks and judges them.
 ANNOTATING = {Role.ANNOTATOR, Role.REVIEWER, Role.LEAD}
+# Changes the project, its guideline and who is in it.
 STEERING = {Role.LEAD}
 # Sees the console and takes the data out.
 READING = {Role.LEAD, Role.ENGINEER, Role.REVIEWER}
-# Starts and stops training, freezes snapshots.
+# Starts and stops training, freezes snapshots, moves models between stages; over REST, brings rows in and opens tasks.
 TRAINING = {Role.LEAD, Role.ENGINEER}

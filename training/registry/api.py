@@ -7,7 +7,7 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from labeling.accounts.roles import STEERING
+from labeling.accounts.roles import TRAINING
 from labeling.projects.api_access import ApiView
 from labeling.projects.selectors import projects_of
 from labeling.web.api import PAGE_PARAMETERS, Refused, describe, page_of, wrong_fields
@@ -84,12 +84,12 @@ class ModelView(ModelApiView):
         "change_model_stage", tag="models", body=StageSerializer, answers={200: ModelDetailSerializer}, errors=[404, 409]
     )
     def patch(self, request: Request, model_id: str) -> Response:
-        """Move a model to another stage, saying why. For the lead of its project; operators move base models."""
+        """Move a model to another stage, saying why. For leads and engineers of its project; operators move base models."""
         model = self.find(self.models(), model_id)
-        leads = projects_of(request.user, roles=STEERING)
-        may = request.user.is_staff if model.project is None else leads.filter(pk=model.project_id).exists()
+        theirs = projects_of(request.user, roles=TRAINING)
+        may = request.user.is_staff if model.project is None else theirs.filter(pk=model.project_id).exists()
         if not may:
-            raise PermissionDenied("Only the lead of its project moves a model, and only an operator a base model")
+            raise PermissionDenied("A lead or engineer of its project moves a model, and an operator a base model")
         wanted = self.parsed(StageSerializer)
         try:
             change_stage(model=model, to_stage=wanted["stage"], reason=wanted["reason"], changed_by=request.user)

@@ -80,10 +80,10 @@ def test_lineage_goes_back_to_licences_and_kinds_of_annotator_and_forward_only_t
     assert only_elsewhere.get(f"models/{small.pk}/").json()["lineage"]["descendants"] == []
 
 
-def test_a_lead_moves_a_model_of_the_project_and_says_why(operator, project, lead, engineer):
+def test_a_lead_moves_a_model_of_the_project_and_says_why(operator, project, lead, reviewer):
     policy = derived(base(operator), project)
     body = {"stage": "production", "reason": "wins 58 % of 240 comparisons"}
-    assert Caller(engineer).patch(f"models/{policy.pk}/", body).status_code == 403
+    assert Caller(reviewer).patch(f"models/{policy.pk}/", body).status_code == 403
     moved = Caller(lead).patch(f"models/{policy.pk}/", body)
     assert moved.status_code == 200 and moved.json()["stage"] == "production"
     assert moved.json()["stage_changes"][0]["reason"] == body["reason"]

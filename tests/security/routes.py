@@ -1,0 +1,158 @@
+"""Who gets what at every address of the site. `test_endpoint_matrix.py` holds each route to its row here.
+
+A new route needs a row; the test fails without one and prints where it belongs. The key is the whole pattern as
+Django's resolver joins it. A row says who gets through, by method; everyone else must be refused:
+
+    "projects/<slug:slug>/runs/": Page(get=READING),                    # 404 for those who may not read
+    "projects/<slug:slug>/runs/new/": Page(get=READING, post=TRAINING),  # readers who may not post get 403 or 404
+    "profile/": Page(get=EVERYONE, post=EVERYONE),                      # any account; others are sent to the log-in
+    "login/": Public("get", "post"),                                    # nobody is refused
+    "api/v1/runs/<str:run_id>/": Api(get=READING, sees=READING),        # who does not see the row gets 404, not 403
+
+Whatever a row doesn't name is refused: pages with 403, 404, 405 or the way to the log-in, the API with 401 to those
+without a good token, 404 to those outside the project, 403 to a role or scope too low, 405 for no such method.
+
+Callers: `anonymous`; `session`, a lead with a cookie only; `expired`, a lead's token that has run out; `read_only`, a
+lead's token with the scope read; `stranger`, in no project; `admin`, staff but in no project; and the four roles.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from labeling.accounts import roles
+
+MEMBERS = frozenset({"annotator", "reviewer", "engineer", "lead"})
+OUTSIDE = frozenset({"stranger", "admin"})
+EVERYONE = MEMBERS | OUTSIDE
+ANNOTATING, READING, TRAINING, STEERING = (
+    frozenset(map(str, group)) for group in (roles.ANNOTATING, roles.READING, roles.TRAINING, roles.STEERING)
+)
+HOLDER = frozenset({"annotator"})  # the lease, judgement and token of the table are the annotator's
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page for people who are logged in."""
+
+    get: Collection[str] = ()
+    post: Collection[str] = ()
+
+    def allowed(self, method: str) -> Collection[str]:
+        return {"GET": self.get, "POST": self.post}.get(method, ())
+
+
+@dataclass(frozen=True)
+class Public:
+    """For everyone, with nothing asked."""
+
+    methods: tuple[str, ...] = ("get",)
+
+    def __init__(self, *methods: str) -> None:
+        object.__setattr__(self, "methods", tuple(method.upper() for method in methods))
+
+
+@dataclass(frozen=True)
+class Api:
+    """A REST call. `sees`: whom the thing exists for; 403 is only for them."""
+
+    get: Collection[str] | None = None
+    post: Collection[str] | None = None
+    put: Collection[str] | None = None
+    patch: Collection[str] | None = None
+    delete: Collection[str] | None = None
+    sees: Collection[str] = MEMBERS
+
+    def allowed(self, method: str) -> Collection[str] | None:
+        """None: there is no such method."""
+        return getattr(self, method.lower())
+
+
+READ = Page(get=READING)
+STEER = Page(get=READING, post=STEERING)
+TRAIN = Page(get=READING, post=TRAINING)
+ANNOTATE = Page(get=ANNOTATING)
+P = "projects/<slug:slug>/"
+V1 = "api/v1/"
+
+ROUTES: dict[str, Page | Public | Api] = {
+    # --- the site -------------------------------------------------------------------------------
+    "": Page(get=EVERYONE),
+    "healthz": Public("get"),
+    "readyz": Public("get"),
+    "login/": Public("get", "post"),
+    "logout/": Public("post"),
+    "profile/": Page(get=EVERYONE, post=EVERYONE),
+    "profile/tokens/<int:token_id>/revoke/": Page(post=HOLDER),
+    # --- the bench ------------------------------------------------------------------------------
+    f"{P}bench/": ANNOTATE,
+    f"{P}bench/next/": Page(post=ANNOTATING),
+    f"{P}bench/leases/<int:lease_id>/draft/": Page(post=HOLDER),
+    f"{P}bench/leases/<int:lease_id>/renew/": Page(post=HOLDER),
+    f"{P}bench/leases/<int:lease_id>/submit/": Page(post=HOLDER),
+    f"{P}bench/leases/<int:lease_id>/skip/": Page(post=HOLDER),
+    f"{P}bench/history/": ANNOTATE,
+    f"{P}bench/history/<int:judgement_id>/": Page(get=HOLDER, post=HOLDER),
+    # --- the console ----------------------------------------------------------------------------
+    "projects/new/": Page(get=EVERYONE, post=EVERYONE),
+    P: READ,
+    f"{P}tasks/": STEER,
+    f"{P}quality/": READ,
+    f"{P}settings/": STEER,
+    f"{P}state/": Page(post=STEERING),
+    f"{P}people/": STEER,
+    f"{P}people/<int:user_id>/remove/": Page(post=STEERING),
+    f"{P}guidelines/": STEER,
+    f"{P}guidelines/preview/": Page(post=STEERING),
+    f"{P}prompts/": READ,
+    f"{P}prompts/<int:prompt_id>/": READ,
+    f"{P}import/": STEER,
+    f"{P}import/<int:import_id>/": READ,
+    f"{P}snapshots/": READ,
+    f"{P}snapshots/new/": TRAIN,
+    f"{P}snapshots/<int:number>/": READ,
+    f"{P}snapshots/<int:number>/<slug:view>.<slug:split>.<slug:format>": READ,
+    f"{P}runs/": READ,
+    f"{P}runs/new/": TRAIN,
+    f"{P}runs/<int:run_id>/": READ,
+    f"{P}runs/<int:run_id>/events/": READ,
+    f"{P}runs/<int:run_id>/cancel/": Page(post=TRAINING),
+    f"{P}runs/<int:run_id>/resume/": Page(post=TRAINING),
+    f"{P}models/": READ,
+    f"{P}models/<int:model_id>/": TRAIN,
+    f"{P}iterations/": READ,
+    f"{P}iterations/new/": TRAIN,
+    f"{P}iterations/<int:number>/": READ,
+    f"{P}iterations/<int:number>/proceed/": Page(post=TRAINING),
+    f"{P}iterations/<int:number>/retry/": Page(post=TRAINING),
+    f"{P}iterations/<int:number>/cancel/": Page(post=TRAINING),
+    # --- REST -----------------------------------------------------------------------------------
+    f"{V1}schema/": Public("get"),
+    f"{V1}docs/": Public("get"),
+    f"{V1}auth/token/": Public("post"),
+    f"{V1}projects/": Api(get=EVERYONE, post=EVERYONE, sees=EVERYONE),
+    f"{V1}{P}": Api(get=MEMBERS, patch=STEERING),
+    f"{V1}{P}members/": Api(get=STEERING, post=STEERING),
+    f"{V1}{P}imports/": Api(post=TRAINING),
+    f"{V1}{P}tasks/": Api(post=TRAINING),
+    f"{V1}{P}leases/": Api(post=ANNOTATING),
+    f"{V1}{P}judgements/": Api(get=MEMBERS),
+    f"{V1}{P}quality/": Api(get=READING),
+    f"{V1}{P}snapshots/": Api(get=READING, post=TRAINING),
+    f"{V1}{P}runs/": Api(get=READING, post=TRAINING),
+    f"{V1}{P}iterations/": Api(get=READING, post=TRAINING),
+    f"{V1}leases/<str:lease_id>/draft/": Api(put=HOLDER, sees=HOLDER),
+    f"{V1}leases/<str:lease_id>/renew/": Api(post=HOLDER, sees=HOLDER),
+    f"{V1}leases/<str:lease_id>/skip/": Api(post=HOLDER, sees=HOLDER),
+    f"{V1}leases/<str:lease_id>/judgement/": Api(post=HOLDER, sees=HOLDER),
+    f"{V1}judgements/<str:judgement_id>/revision/": Api(post=HOLDER, sees=HOLDER),
+    f"{V1}snapshots/<str:snapshot_id>/": Api(get=READING, sees=READING),
+    f"{V1}snapshots/<str:snapshot_id>/<slug:split>.<slug:kind>": Api(get=READING, sees=READING),
+    f"{V1}models/": Api(get=EVERYONE, post={"admin"}, sees=EVERYONE),
+    f"{V1}models/<str:model_id>/": Api(get=READING, patch=TRAINING, sees=READING),
+    f"{V1}runs/<str:run_id>/": Api(get=READING, sees=READING),
+    f"{V1}runs/<str:run_id>/events/": Api(get=READING, sees=READING),
+    f"{V1}runs/<str:run_id>/cancel/": Api(post=TRAINING, sees=READING),
+    f"{V1}runs/<str:run_id>/resume/": Api(post=TRAINING, sees=READING),
+    f"{V1}iterations/<str:iteration_id>/": Api(get=READING, sees=READING),
+}
