@@ -136,8 +136,12 @@ def take_lease(
         )
     )
     for lease in open_leases:
-        if lease.pk not in holding and lease.expires_at > at:
-            return lease
+        if lease.pk not in holding:
+            if lease.expires_at > at:
+                return lease
+            # Without this, leases that ran out would keep their own holder from work until the sweeper comes.
+            free_expired_leases(lease=lease, at=at)
+    open_leases = [lease for lease in open_leases if lease.pk in holding]
     if project.state != Project.State.OPEN or len(open_leases) >= MAX_OPEN_LEASES:
         return None
     guideline = current_guideline(project)
@@ -148,10 +152,15 @@ def take_lease(
                 if slot is None:
                     return None
                 return _lease_slot(slot, annotator, guideline, project.lease_seconds, at)
-        except IntegrityError:
-            # Another request of the same person took another slot of this very task.
+        except (IntegrityError, _SlotBusy):
+            # Another request of the same person took another slot of this very task, or the holder of a
+            # lease that ran out is submitting right now.
             continue
     return None
+
+
+class _SlotBusy(Exception):
+    pass
 
 
 def _next_slot(project: Project, annotator: User, at: datetime) -> Slot | None:
@@ -167,9 +176,12 @@ def _next_slot(project: Project, annotator: User, at: datetime) -> Slot | None:
     # On SQLite the transaction began by taking the write lock (BEGIN IMMEDIATE), so nobody is beside us.
     slot = queue.filter(state=Slot.State.FREE).first()
     if slot is None and (slot := queue.filter(state=Slot.State.LEASED, expires_at__lte=at).first()):
-        Lease.objects.filter(slot=slot, state=Lease.State.OPEN).update(
-            state=Lease.State.EXPIRED, closed_at=at
-        )
+        old = Lease.objects.filter(slot=slot, state=Lease.State.OPEN)
+        # Everyone else locks the lease first and then its slot. Waiting for the lease here would be a deadlock.
+        can_lock = connection.features.has_select_for_update_skip_locked
+        if can_lock and old.exists() and not old.select_for_update(skip_locked=True).first():
+            raise _SlotBusy
+        old.update(state=Lease.State.EXPIRED, closed_at=at)
     return slot
 
 
@@ -223,13 +235,14 @@ def skip_lease(*, lease: Lease, reason: str = "", at: datetime | None = None) ->
         notify(lease.task.project.live_group, "queue")
 
 
-def free_expired_leases(*, at: datetime | None = None) -> int:
-    """Put slots whose lease ran out back in the queue. Returns how many."""
+def free_expired_leases(*, lease: Lease | None = None, at: datetime | None = None) -> int:
+    """Put slots whose lease ran out (all, or the one given) back in the queue. Returns how many."""
     at = at or now()
     with transaction.atomic():
-        expired = list(
-            Lease.objects.filter(state=Lease.State.OPEN, expires_at__lte=at).values_list("pk", "slot_id")
-        )
+        overdue = Lease.objects.filter(state=Lease.State.OPEN, expires_at__lte=at)
+        if lease is not None:
+            overdue = overdue.filter(pk=lease.pk)
+        expired = list(overdue.order_by("pk").values_list("pk", "slot_id"))
         freed = 0
         for lease_id, slot_id in expired:
             # Conditions again: a renewal or a submission may have come in between.
@@ -307,6 +320,11 @@ def submit_judgement(
     except IntegrityError:
         if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
             return earlier
+        if lease.state != Lease.State.EXPIRED:
+            lease.refresh_from_db(fields=["state"])
+            if lease.state == Lease.State.EXPIRED:
+                # It ran out after it was loaded, and the person was given the task again.
+                return submit_judgement(lease=lease, submission_key=submission_key, body=body, at=at)
         raise AlreadyJudged("You have judged this task already, under another lease") from None
     return Submission(judgement, is_new=True)
 

@@ -1,0 +1,166 @@
+"""Overlap is exact under any concurrency: many people in threads, each with a database connection of its own."""
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils.timezone import now
+
+from labeling.annotation.errors import AlreadyJudged, LeaseLost
+from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.selectors import queue_figures
+from labeling.annotation.services import (
+    Submission,
+    free_expired_leases,
+    renew_lease,
+    save_draft,
+    skip_lease,
+    submit_judgement,
+    take_lease,
+)
+from labeling.projects.services import add_member
+from tests import factories
+from tests.services.databases import use_database_file
+
+use_database_file()
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RANKING = {"ranking": [["a"], ["b", "c"]]}
+
+
+def in_thread(pool: ThreadPoolExecutor, work, *args):
+    def run():
+        try:
+            return work(*args)
+        finally:
+            connection.close()
+
+    return pool.submit(run)
+
+
+@pytest.fixture
+def people(project):
+    people = [factories.make_user(f"person-{number}") for number in range(16)]
+    for person in people:
+        add_member(project=project, user=person, role="annotator")
+    return people
+
+
+def assert_overlap_is_exact(project, overlap: int) -> None:
+    for task in Task.objects.filter(project=project).prefetch_related("judgements"):
+        counted = [judgement for judgement in task.judgements.all() if judgement.slot_id]
+        everyone = Counter(judgement.annotator_id for judgement in task.judgements.all())
+        assert len(counted) == task.n_judged == overlap
+        assert len({judgement.slot_id for judgement in counted}) == overlap
+        assert max(everyone.values()) == 1
+        assert task.state == Task.State.DONE
+    assert not Slot.objects.exclude(state=Slot.State.DONE).exists()
+
+
+def test_sixteen_people_with_retries_expiries_and_double_submits_give_each_task_exactly_two(project, people):
+    factories.fill_project(project, 40, overlap=2)
+    acknowledged: list[Submission] = []
+
+    def send(lease: Lease, key: str) -> None:
+        with suppress(LeaseLost, AlreadyJudged):  # said to the person, so nothing is lost
+            acknowledged.append(submit_judgement(lease=lease, submission_key=key, body=RANKING))
+
+    def work(person, seed: int) -> None:
+        chance = random.Random(seed)
+        far = now() + timedelta(hours=2)
+        late: list[Lease] = []
+        with ThreadPoolExecutor(2) as twice:
+            while lease := take_lease(project=project, annotator=person, at=far if chance.random() < 0.1 else None):
+                dice = chance.random()
+                if dice < 0.1:
+                    free_expired_leases(at=far + timedelta(hours=2))  # of everybody
+                elif dice < 0.15:
+                    skip_or_lose(lease)
+                    continue
+                elif dice < 0.25:
+                    with suppress(LeaseLost):
+                        save_draft(lease=lease, draft={"rationale": "..."})
+                        renew_lease(lease=lease)
+                elif dice < 0.35:
+                    late.append(lease)  # answered at the very end
+                    Lease.objects.filter(pk=lease.pk, state="open").update(expires_at=now())
+                    Slot.objects.filter(pk=lease.slot_id, state="leased", holder=person).update(expires_at=now())
+                    free_expired_leases()
+                    if chance.random() < 0.5:
+                        continue
+                if chance.random() < 0.4:
+                    for done in [in_thread(twice, send, lease, f"{person.pk}-{lease.pk}") for _ in range(2)]:
+                        done.result()
+                else:
+                    send(lease, f"{person.pk}-{lease.pk}")
+            for lease in late:
+                send(lease, f"{person.pk}-{lease.pk}")
+
+    def skip_or_lose(lease: Lease) -> None:
+        with suppress(LeaseLost):
+            skip_lease(lease=lease)
+
+    with ThreadPoolExecutor(len(people)) as pool:
+        for done in [in_thread(pool, work, person, seed) for seed, person in enumerate(people)]:
+            done.result()
+    for person in people:  # what was given back after everyone had gone
+        free_expired_leases(at=now() + timedelta(hours=6))
+        factories.judge_all(project, person)
+
+    assert_overlap_is_exact(project, overlap=2)
+    ids = {submission.judgement.pk for submission in acknowledged}
+    assert ids <= set(Judgement.objects.values_list("pk", flat=True))
+    new = [submission for submission in acknowledged if submission.is_new]
+    assert len(new) == len({submission.judgement.pk for submission in new})
+    figures = queue_figures(project)
+    assert (figures.n_done, figures.n_surplus) == (80, Judgement.objects.count() - 80)
+
+
+def test_one_key_sent_by_eight_requests_at_once_makes_one_judgement(project, people):
+    factories.fill_project(project, 1)
+    lease = take_lease(project=project, annotator=people[0])
+
+    def send() -> Submission:
+        return submit_judgement(lease=Lease.objects.get(pk=lease.pk), submission_key="k", body=RANKING)
+
+    with ThreadPoolExecutor(8) as pool:
+        sent = [done.result() for done in [in_thread(pool, send) for _ in range(8)]]
+    assert Counter(submission.is_new for submission in sent) == {True: 1, False: 7}
+    assert len({submission.judgement.pk for submission in sent}) == 1
+
+
+def test_one_slot_wanted_by_everyone_at_once_is_given_to_one(project, people):
+    factories.fill_project(project, 1)
+    with ThreadPoolExecutor(16) as pool:
+        leases = [
+            done.result()
+            for done in [in_thread(pool, lambda person=person: take_lease(project=project, annotator=person)) for person in people]
+        ]
+    assert sum(lease is not None for lease in leases) == 1
+
+
+def test_two_tabs_of_one_person_never_hold_one_task_twice(project, people):
+    factories.fill_project(project, 3, overlap=3)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            requests = [in_thread(pool, lambda: take_lease(project=project, annotator=people[0])) for _ in range(8)]
+            assert any(request.result() for request in requests)
+    held = Lease.objects.filter(annotator=people[0], state="open")
+    assert held.values("task").distinct().count() == held.count() <= 3
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
+def test_taking_a_slot_that_ran_out_never_waits_for_its_holder_who_is_submitting(project, people):
+    factories.fill_project(project, 1)
+    lease = take_lease(project=project, annotator=people[0])
+    late = lease.expires_at + timedelta(seconds=1)
+    # As a submission does first; it would then want the slot.
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        Lease.objects.filter(pk=lease.pk).update(state=Lease.State.DONE)
+        taking = in_thread(pool, lambda: take_lease(project=project, annotator=people[1], at=late))
+        assert taking.result(timeout=20) is None
+        Slot.objects.filter(pk=lease.slot_id).update(state=Slot.State.DONE)
