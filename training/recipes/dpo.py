@@ -10,6 +10,7 @@ either direction at half weight, which is a soft label of one half. `margin` is 
 Run: accelerate launch -m training.recipes.dpo --config runs/42/spec.yaml --run_dir runs/42
 """
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +22,15 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset, concatenate_datasets
-from peft import LoraConfig, TaskType
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from peft import LoraConfig, PeftModel, TaskType
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl import DPOConfig, DPOTrainer
 
 from training.recipes._data import (
@@ -36,7 +44,7 @@ from training.recipes._data import (
 from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._statistics import mean, proportion
 from training.sampling.device import bfloat16_is_fast, has_accelerator
-from training.sampling.model_files import check_model, hash_model
+from training.sampling.model_files import check_adapter, check_model, hash_model
 
 KIND = "dpo"
 
@@ -47,11 +55,17 @@ class DPOArguments:
 
     run_dir: Path = field(metadata={"help": "run folder: dataset/ in, model/ and result.json out"})
     model: str = field(metadata={"help": "the policy to start from: a folder, or a name on the hub"})
+    adapter: str | None = field(
+        default=None, metadata={"help": "a LoRA adapter to start from and go on training; it is the reference too"}
+    )
     adapter_rank: int = field(default=16, metadata={"help": "of LoRA; 0 trains all weights"})
     adapter_alpha: int = field(default=32, metadata={"help": "scale of LoRA"})
     ties: str = field(default="drop", metadata={"help": "drop, or both_ways at half weight each"})
     max_pairs_per_group: int | None = field(
         default=None, metadata={"help": "train on the clearest pairs of each ranking only; default all"}
+    )
+    max_eval_pairs: int | None = field(
+        default=None, metadata={"help": "evaluate on a fixed random sample of the held-out pairs; default all"}
     )
     sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
     sample_tokens: int = field(default=32, metadata={"help": "length of those"})
@@ -222,6 +236,9 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
     held_out = drop_ties(dataset["eval"]).remove_columns(["margin", "tie"]) if "eval" in dataset else None
     if not held_out:
         held_out, config.eval_strategy = None, "no"
+    elif args.max_eval_pairs and len(held_out) > args.max_eval_pairs:
+        # At random, not the clearest: those would flatter the accuracy.
+        held_out = held_out.shuffle(seed=config.seed).select(range(args.max_eval_pairs))
 
     callbacks: list[TrainerCallback] = [run_log]
     if args.sample_every_steps:
@@ -234,8 +251,12 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
                 max_new_tokens=args.sample_tokens,
             )
         )
-    peft_config = None
-    if args.adapter_rank:
+    model, peft_config = check_model(args.model), None
+    if args.adapter:
+        # DPOTrainer keeps a frozen copy of the adapter it is given, as the reference.
+        base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        model = PeftModel.from_pretrained(base, check_adapter(args.adapter), is_trainable=True)
+    elif args.adapter_rank:
         peft_config = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
             r=args.adapter_rank,
@@ -243,8 +264,9 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
             target_modules="all-linear",
         )
     trainer = PairDPOTrainer(
-        model=check_model(args.model),
+        model=model,
         args=config,
+        processing_class=AutoTokenizer.from_pretrained(args.model),
         train_dataset=train,
         eval_dataset=held_out,
         peft_config=peft_config,
@@ -261,6 +283,8 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
         right = [(margin > 0) + (margin == 0) / 2 for margin in margins]
         figures = {"rewards/accuracies": proportion(right, groups), "rewards/margins": mean(margins, groups)}
     trainer.save_model(str(args.run_dir / "model"))
+    if run_log.is_writer:
+        shutil.rmtree(args.run_dir / "model" / "ref", ignore_errors=True)  # the reference adapter, saved along
     run_log.finish(
         metrics=metrics,
         figures=figures,

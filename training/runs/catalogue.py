@@ -131,6 +131,7 @@ KINDS: dict[str, Kind] = {
             "loss_weights": Option(float, "weight of each loss", 0.0, 100.0, is_list=True),
             "label_smoothing": Option(float, "share of labels held to be wrong", 0.0, 0.5),
             "max_pairs_per_group": Option(int, "keep a ranking's clearest pairs only", 1, 100),
+            "max_eval_pairs": Option(int, "evaluate on so many held-out pairs, drawn at random", 1, 1_000_000),
             "learning_rate": LEARNING_RATE,
             "num_train_epochs": EPOCHS,
             "max_steps": MAX_STEPS,

@@ -76,6 +76,24 @@ def test_a_policy_with_an_adapter_is_sampled_and_its_completions_know_their_line
     assert all(row.sampling["max_new_tokens"] == 6 and "seed" in row.sampling for row in made)
 
 
+def test_a_policy_is_trained_further_from_its_adapter(project, snapshot, tiny, lead):
+    first = execute(
+        create_run(project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=tiny, spec=FAST_DPO)
+    )
+    spec = {**FAST_DPO, "max_eval_pairs": 2}
+    run = create_run(
+        project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=first.output_model, spec=spec
+    )
+    execute(run)
+    assert (run.state, run.error) == (Run.State.DONE, "")
+    second = run.output_model
+    assert (second.version, second.parent, second.base) == (2, first.output_model, tiny)
+    # One adapter on the same base, with other weights; the reference copy stays out of it.
+    assert set(second.files) == set(first.output_model.files)
+    assert second.files["adapter_model.safetensors"] != first.output_model.files["adapter_model.safetensors"]
+    assert run.result["dataset"]["n_eval"] == 2
+
+
 def test_a_reward_head_reports_accuracy_with_its_interval(project, snapshot, tiny, lead):
     run = create_run(
         project=project, kind="reward_head", created_by=lead, snapshot=snapshot, model=tiny, spec={"layer": 1}
