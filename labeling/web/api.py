@@ -250,9 +250,9 @@ def describe(
     public: bool = False,
 ) -> Callable[[Any], Any]:
     """Describe one call for the schema. `errors` come on top of those that every call has."""
-    common = (400,) if public else (401, 403)
+    common = (400,) if public else (400, 401, 403, 404)
     responses: dict[Any, Any] = dict(answers)
-    for code in sorted({*common, *errors, *((400, 413, 415) if body is not None else ())}):
+    for code in sorted({*common, *errors, *((413, 415) if body is not None else ())}):
         responses[code] = OpenApiResponse(ErrorSerializer, description=ERRORS[code])
     return extend_schema(
         operation_id=name,
