@@ -33,8 +33,8 @@ TRUSTED_PROXIES = env.number("PREFLOOP_TRUSTED_PROXIES", 0, low=0, high=8)
 INSTALLED_APPS = [
     "labeling.web",
     "labeling.live",
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "labeling.web.admin_apps.OperatorsConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -1,0 +1,14 @@
+from django.contrib import admin
+
+from labeling.web.admin_site import ReadOnlyAdmin
+from training.runs.models import Run
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    list_display = (
+        "pk", "project", "kind", "state", "progress", "attempts", "owner", "epoch", "heartbeat_at", "created_at",
+    )  # fmt: skip
+    list_select_related = ("project",)
+    list_filter = ("state", "kind", "project")
+    search_fields = ("owner", "error")
