@@ -18,7 +18,7 @@ SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 VERDICTS = (
     ("much better", 3),
     ("better", 2),
-    ("slightly better", 1),
+    ("slightly", 1),
 )
 
 
@@ -36,16 +36,15 @@ class Figures:
 
 
 def n_tasks_left(user: User, project: Project) -> int:
-    """Tasks with a free slot that the person neither holds nor has judged or passed over, 500 at most."""
-    theirs = Lease.objects.filter(
-        task=OuterRef("task"),
-        annotator=user,
-        state__in=[Lease.State.OPEN, Lease.State.DONE, Lease.State.SKIPPED],
-    )
+    """Tasks that the person holds, or could still be given; counting stops at 500."""
+    leases = Lease.objects.filter(annotator=user)
+    closed = [Lease.State.OPEN, Lease.State.DONE, Lease.State.SKIPPED]
+    theirs = leases.filter(task=OuterRef("task"), state__in=closed)
     free = Slot.objects.filter(~Exists(theirs), project=project, state=Slot.State.FREE).exclude(
         task__state=Task.State.CLOSED
     )
-    return free.order_by().values("task").distinct()[:MOST_COUNTED].count()
+    n_held = leases.filter(task__project=project, state=Lease.State.OPEN).count()
+    return min(n_held + free.order_by().values("task").distinct()[:MOST_COUNTED].count(), MOST_COUNTED)
 
 
 def figures_of(user: User, project: Project) -> Figures:
@@ -118,6 +117,10 @@ class Bench:
     @property
     def layout(self) -> str:
         return "pair" if self.is_pair else "tiers" if self.form["ranking"] else "rating"
+
+    @property
+    def may_submit(self) -> bool:
+        return self.judgement is None or self.project.allows_revision
 
     @property
     def submit_url(self) -> str:

@@ -245,7 +245,7 @@ function decide(button) {
 
 // --- on to the next -------------------------------------------------------------------------------
 function submit() {
-  if (awaiting) return;
+  if (awaiting || !task.form.querySelector("[data-submit]")) return;
   const problem = missing();
   if (problem) {
     say(problem);
@@ -447,7 +447,7 @@ const STATES = {
 
 function showState(state, waiting = outbox?.waiting.length ?? 0) {
   if (!STATES[state]) return;
-  stateBox.hidden = false;
+  stateBox.classList.remove("is-quiet");
   stateBox.dataset.state = state;
   const more = waiting > 0 && state !== "saving" && state !== "saved" ? ` · ${waiting} to send` : "";
   const text = stateBox.querySelector("[data-state-text]");

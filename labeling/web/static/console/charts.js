@@ -1,0 +1,298 @@
+// Plots: small multiples with a shared x, drawn by Chart.js (a classic script that the page loads before).
+//
+// <div data-plots="curves" data-source="ID" data-url="..." data-name="run-7">   ID: json_script of {rows, last}
+//     rows: [{n, step, metrics: {name: number}}]; on news what came after `last` is fetched from data-url
+// <div data-plots="panels" data-source="ID" data-name="throughput">             ID: json_script of {x, panels}
+//     panels: [{key, title, unit, kind: "line" | "bar", series: [{label, points: [[x, y]]}]}]
+//
+// Each plot gets a title, its unit, keys, a sentence for those who don't see it, a table and a CSV file.
+
+const KNOWN = [
+  { key: "loss", title: "Loss", unit: "nats", names: ["loss"] },
+  { key: "accuracy", title: "Chosen ranked above rejected", unit: "share", names: ["accuracy", "rewards/accuracies"], low: 0, high: 1 },
+  { key: "margin", title: "Margin of chosen over rejected", unit: "logits", names: ["margin", "rewards/margins"] },
+  { key: "rewards", title: "Reward", unit: "logits", names: ["rewards/chosen", "rewards/rejected", "mean_reward", "min_reward", "max_reward", "reward"] },
+  { key: "logps", title: "Log probability of the completion", unit: "nats", names: ["logps/chosen", "logps/rejected"] },
+  { key: "kl", title: "KL from the reference", unit: "nats", names: ["kl", "objective/kl"] },
+  { key: "entropy", title: "Entropy of the policy", unit: "nats", names: ["entropy", "objective/entropy"] },
+  { key: "token_accuracy", title: "Tokens predicted", unit: "share", names: ["mean_token_accuracy"], low: 0, high: 1 },
+  { key: "learning_rate", title: "Learning rate", unit: "", names: ["learning_rate"] },
+  { key: "grad_norm", title: "Gradient norm", unit: "", names: ["grad_norm"] },
+];
+const PALETTE = ["--plot-1", "--plot-2", "--plot-3", "--plot-4", "--plot-5", "--plot-6"];
+const TABLE_ROWS = 300;
+const drawn = new Set();
+
+const probe = document.createElement("span");
+probe.hidden = true;
+document.body.append(probe);
+/** A token's colour in the present theme; light-dark() is only resolved on a real property. */
+function colour(name) {
+  probe.style.color = `var(${name})`;
+  return getComputedStyle(probe).color;
+}
+
+export function readable(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  const text = Number.isInteger(value) && size < 1e6 ? String(value) : size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(2) : value.toPrecision(3);
+  return text.replace("-", "−");
+}
+
+/** Metric rows as panels; for one step the last row counts, since a resumed run repeats steps. */
+export function panelsOf(rows) {
+  const values = new Map();
+  for (const row of rows) {
+    for (const [name, value] of Object.entries(row.metrics)) {
+      if (!values.has(name)) values.set(name, new Map());
+      values.get(name).set(row.step, value);
+    }
+  }
+  const bare = new Set([...values.keys()].map((name) => name.replace(/^eval_/, "")));
+  const panels = [];
+  const add = (known) => {
+    const names = known.names.filter((name) => bare.has(name));
+    if (!names.length) return;
+    const series = [];
+    names.forEach((name, index) => {
+      for (const [full, part] of [[name, "train"], [`eval_${name}`, "eval"]]) {
+        if (!values.has(full)) continue;
+        const points = [...values.get(full)].sort((a, b) => a[0] - b[0]);
+        const label = names.length > 1 ? `${name.split("/").at(-1).replace("_", " ")}${part === "eval" ? ", held out" : ""}` : part === "eval" ? "held out" : "training";
+        series.push({ label, points, colour: names.length > 1 ? index : part === "eval" ? 1 : 0, isEval: part === "eval" });
+      }
+      bare.delete(name);
+    });
+    panels.push({ ...known, kind: "line", series });
+  };
+  KNOWN.forEach(add);
+  [...bare].sort().forEach((name) => add({ key: name, title: name, unit: "", names: [name] }));
+  return panels;
+}
+
+/** The plot in a sentence. */
+export function sentence(panel, xUnit) {
+  const parts = panel.series.filter((series) => series.points.length).map((series) => {
+    const [first, last] = [series.points[0], series.points.at(-1)];
+    if (panel.kind === "bar") {
+      const total = series.points.reduce((sum, point) => sum + point[1], 0);
+      return `${total} in all over ${series.points.length} ${xUnit}s, at most ${Math.max(...series.points.map((point) => point[1]))}`;
+    }
+    if (series.points.length === 1) return `${series.label} ${readable(last[1])} at ${xUnit} ${last[0]}`;
+    const way = last[1] > first[1] ? "rises" : last[1] < first[1] ? "falls" : "stays";
+    return `${series.label} ${way} from ${readable(first[1])} to ${readable(last[1])} over ${series.points.length} points up to ${xUnit} ${last[0]}`;
+  });
+  return `${panel.title}${panel.unit ? ` in ${panel.unit}` : ""}: ${parts.join("; ")}.`;
+}
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+class Plot {
+  constructor(host, panel, x, name) {
+    this.x = x;
+    this.name = name;
+    this.figure = element("figure", "plot");
+    const caption = element("figcaption");
+    const title = element("span", "", panel.title);
+    if (panel.unit) title.append(" ", element("span", "plot-unit", panel.unit));
+    this.now = element("span", "plot-now");
+    caption.append(title, this.now);
+    const box = element("div", "plot-canvas");
+    this.canvas = element("canvas");
+    this.canvas.setAttribute("role", "img");
+    box.append(this.canvas);
+    this.keys = element("ul", "plot-keys");
+    this.details = element("details");
+    this.details.append(element("summary", "", "Table and CSV"));
+    this.table = element("div", "plot-table");
+    this.table.tabIndex = 0;
+    this.details.append(this.table);
+    this.details.addEventListener("toggle", () => this.fillTable());
+    this.figure.append(caption, box, this.keys, this.details);
+    host.append(this.figure);
+    this.panel = panel;
+    this.chart = new window.Chart(this.canvas, this.config());
+    drawn.add(this);
+    this.show(panel);
+  }
+
+  config() {
+    const isTime = this.x.kind === "time";
+    return {
+      type: this.panel.kind === "bar" ? "bar" : "line",
+      data: { labels: [], datasets: [] },
+      options: {
+        animation: false,
+        responsive: true,
+        maintainAspectRatio: false,
+        parsing: false,
+        normalized: true,
+        interaction: { mode: "index", intersect: false, axis: "x" },
+        scales: {
+          x: {
+            type: isTime ? "category" : "linear",
+            title: { display: true, text: isTime ? `${this.x.unit}, UTC` : this.x.unit },
+            ticks: { maxRotation: 0, autoSkipPadding: 16, precision: 0 },
+          },
+          y: { beginAtZero: this.panel.kind === "bar", min: this.panel.low, max: this.panel.high, ticks: { maxTicksLimit: 5, callback: (value) => readable(Number(Number(value).toPrecision(6))) } },
+        },
+        plugins: { legend: { display: false }, tooltip: { animation: false, callbacks: { title: (items) => `${this.x.unit} ${items[0].label}`, label: (item) => ` ${item.dataset.label}: ${readable(item.parsed.y)}` } } },
+      },
+    };
+  }
+
+  /** Draw the panel as it is now; `high` is the end of the x that all panels share. */
+  show(panel, high) {
+    this.panel = panel;
+    const isTime = this.x.kind === "time";
+    const label = (x) => (this.x.unit === "day" ? x.slice(5, 10) : `${x.slice(11, 13)}:00`);
+    const { data, options } = this.chart;
+    data.labels = isTime ? panel.series[0].points.map((point) => label(point[0])) : [];
+    panel.series.forEach((series, index) => {
+      const ink = colour(PALETTE[(series.colour ?? index) % PALETTE.length]);
+      const dataset = (data.datasets[index] ??= {});
+      Object.assign(dataset, {
+        label: series.label,
+        data: isTime ? series.points.map((point, at) => ({ x: data.labels[at], y: point[1] })) : series.points.map(([x, y]) => ({ x, y })),
+        borderColor: ink,
+        backgroundColor: ink,
+        borderWidth: series.isEval ? 2 : 1.5,
+        borderDash: series.isEval ? [5, 3] : [],
+        pointRadius: series.isEval || series.points.length < 3 ? 2.5 : 0,
+        pointHitRadius: 8,
+        maxBarThickness: 26,
+      });
+      if (isTime) dataset.data = series.points.map((point, at) => ({ x: at, y: point[1] }));
+    });
+    data.datasets.length = panel.series.length;
+    const [grid, axis] = [colour("--plot-grid"), colour("--plot-axis")];
+    for (const scale of [options.scales.x, options.scales.y]) {
+      Object.assign(scale, { grid: { color: grid, drawTicks: false }, border: { display: false } });
+      scale.ticks.color = axis;
+      scale.ticks.font = { size: 11 };
+    }
+    options.scales.x.grid.display = false;
+    Object.assign(options.scales.x.title, { color: axis, font: { size: 11 } });
+    if (high && !isTime) Object.assign(options.scales.x, { min: 0, max: high });
+    this.chart.update("none");
+    const said = sentence(panel, this.x.unit);
+    this.canvas.setAttribute("aria-label", said);
+    this.canvas.textContent = said;
+    const main = panel.series.find((series) => series.isEval) ?? panel.series[0];
+    this.now.textContent = panel.kind === "bar" || panel.series.length > 2 ? "" : readable(main?.points.at(-1)?.[1]);
+    this.figure.dataset.points = String(Math.max(0, ...panel.series.map((series) => series.points.length)));
+    this.showKeys();
+    this.fillTable();
+  }
+
+  showKeys() {
+    if (this.panel.series.length < 2) return this.keys.replaceChildren();
+    this.keys.replaceChildren(...this.panel.series.map((series, index) => {
+      const key = element("li", "plot-key");
+      const line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      line.setAttribute("viewBox", "0 0 18 8");
+      line.setAttribute("aria-hidden", "true");
+      line.style.color = colour(PALETTE[(series.colour ?? index) % PALETTE.length]);
+      const stroke = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      stroke.setAttribute("d", "M0 4H18");
+      if (series.isEval) stroke.setAttribute("stroke-dasharray", "5 3");
+      line.append(stroke);
+      key.append(line, series.label);
+      return key;
+    }));
+  }
+
+  rows() {
+    const xs = [...new Set(this.panel.series.flatMap((series) => series.points.map((point) => point[0])))];
+    const found = this.panel.series.map((series) => new Map(series.points));
+    if (this.x.kind !== "time") xs.sort((a, b) => a - b);
+    return xs.map((x) => [x, ...found.map((points) => points.get(x) ?? null)]);
+  }
+
+  fillTable() {
+    if (!this.details.open) return;
+    const head = [this.x.unit, ...this.panel.series.map((series) => series.label)];
+    const rows = this.rows();
+    const table = element("table");
+    const headRow = table.createTHead().insertRow();
+    head.forEach((text) => headRow.append(element("th", "", text)));
+    const body = table.createTBody();
+    rows.slice(-TABLE_ROWS).reverse().forEach((row) => {
+      const line = body.insertRow();
+      row.forEach((value, index) => { line.insertCell().textContent = index ? readable(value) : String(value); });
+    });
+    const link = element("a", "", "CSV");
+    link.download = `${this.name}-${this.panel.key.replaceAll("/", "-")}.csv`;
+    const quote = (value) => (value === null ? "" : /[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+    const text = [head, ...rows].map((row) => row.map(quote).join(",")).join("\n");
+    if (this.file) URL.revokeObjectURL(this.file);
+    this.file = URL.createObjectURL(new Blob([text + "\n"], { type: "text/csv" }));
+    link.href = this.file;
+    this.table.replaceChildren(link, table);
+  }
+}
+
+function showAll(host, plots, panels, x) {
+  const high = x.kind === "time" ? 0 : Math.max(1, ...panels.flatMap((panel) => panel.series.flatMap((series) => series.points.map((point) => point[0]))));
+  for (const panel of panels) {
+    if (!plots.has(panel.key)) plots.set(panel.key, new Plot(host, panel, x, host.dataset.name));
+    plots.get(panel.key).show(panel, high);
+  }
+}
+
+function curves(host, given) {
+  const x = { unit: "step", kind: "number" };
+  const plots = new Map();
+  const rows = given.rows;
+  let last = given.last;
+  const draw = () => {
+    showAll(host, plots, panelsOf(rows), x);
+    const empty = document.getElementById("curves-empty");
+    if (empty) empty.hidden = rows.length > 0;
+  };
+  let busy = false;
+  let over = false;
+  const fetchMore = async () => {
+    if (busy || over) return;
+    busy = true;
+    try {
+      const response = await fetch(`${host.dataset.url}?after=${last}`, { credentials: "same-origin" });
+      if (!response.ok) return;
+      const more = await response.json();
+      over = more.is_over && !more.rows.length;
+      if (more.rows.length) {
+        rows.push(...more.rows);
+        last = more.last;
+        draw();
+      }
+    } catch { /* offline: the next news tries again */ } finally { busy = false; }
+  };
+  draw();
+  document.addEventListener("live-news", () => { over = false; fetchMore(); });
+  // Steps come faster than anything else on the site and are not announced one by one.
+  setInterval(() => { if (document.visibilityState === "visible") fetchMore(); }, 3000);
+}
+
+function panels(host) {
+  const plots = new Map();
+  const draw = () => {
+    const given = JSON.parse(document.getElementById(host.dataset.source)?.textContent || "null");
+    if (given) showAll(host, plots, given.panels, given.x);
+  };
+  draw();
+  document.addEventListener("parts-fetched", draw);
+}
+
+for (const host of document.querySelectorAll("[data-plots]")) {
+  const given = JSON.parse(document.getElementById(host.dataset.source).textContent);
+  host.dataset.plots === "curves" ? curves(host, given) : panels(host);
+}
+
+const redraw = () => drawn.forEach((plot) => plot.show(plot.panel, plot.chart.options.scales.x.max));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+new MutationObserver(redraw).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
