@@ -95,8 +95,9 @@ JSON = st.recursive(
     | st.dictionaries(
         st.sampled_from(["ranking", "a", "form", "filters", "policy", "spec", "kind", "model", "config", "flags", "ratings",
                          "seconds", "name", "slug", "prompts", "margins", "inputs", "rationale", "overlap", "reason"]),
-        inner, max_size=4,
-    ),  # fmt: skip
+        inner,
+        max_size=4,
+    ),
     max_leaves=8,
 )
 

@@ -1,0 +1,86 @@
+"""What leaves through the API is what the libraries of others read: `datasets` by address, and TRL's loaders."""
+
+import hashlib
+import json
+
+import pytest
+
+from labeling.preferences.services import create_snapshot
+from tests import factories
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture
+def served(live_server, project, annotator, engineer, monkeypatch, tmp_path):
+    """A snapshot behind a real server: its address and the headers to ask with."""
+    factories.fill_project(project, 40)
+    factories.judge_all(project, annotator)
+    snapshot = create_snapshot(project=project, created_by=engineer)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    headers = {"Authorization": f"Bearer {factories.token_for(engineer)}"}
+    return f"{live_server.url}/api/v1/snapshots/{snapshot.pk}/", headers, snapshot
+
+
+@pytest.mark.parametrize("view", ["preference", "pairs", "votes"])
+def test_load_dataset_reads_a_view_by_its_address(served, view, tmp_path):
+    pytest.importorskip("aiohttp", reason="datasets reads addresses through fsspec[http]")
+    address, headers, snapshot = served
+    options = {"http": {"client_kwargs": {"headers": headers}}, "https": {"client_kwargs": {"headers": headers}}, "headers": headers}
+    kind = "votes" if view == "votes" else "pairs"
+    rows = snapshot.manifest["files"][f"{kind}.train.jsonl"]["rows"]
+    for form in ("parquet", "json"):
+        url = f"{address}train.{'parquet' if form == 'parquet' else 'jsonl'}?view={view}"
+        loaded = datasets.load_dataset(form, data_files={"train": url}, storage_options=options, cache_dir=str(tmp_path / form))
+        assert loaded["train"].num_rows == rows > 0
+        assert loaded["train"][0]["prompt"][0]["role"] == "user"
+
+
+@pytest.mark.parametrize("view", ["preference", "pairs", "votes"])
+def test_load_dataset_reads_a_view_once_it_is_downloaded(served, view, tmp_path):
+    import httpx
+
+    address, headers, snapshot = served
+    name = f"{'votes' if view == 'votes' else 'pairs'}.train.jsonl"
+    for form, ending in (("parquet", "parquet"), ("json", "jsonl")):
+        path = tmp_path / f"train.{ending}"
+        path.write_bytes(httpx.get(f"{address}train.{ending}?view={view}", headers=headers).content)
+        loaded = datasets.load_dataset(form, data_files=str(path), cache_dir=str(tmp_path / form))["train"]
+        assert loaded.num_rows == snapshot.manifest["files"][name]["rows"] > 0
+
+
+def test_a_download_broken_off_goes_on_where_it_stopped(served):
+    httpx = pytest.importorskip("httpx")
+    address, headers, _ = served
+    with httpx.Client(headers=headers) as http:
+        whole = http.get(address + "train.jsonl")
+        half = len(whole.content) // 2
+        rest = http.get(address + "train.jsonl", headers={"Range": f"bytes={half}-", "If-Range": whole.headers["etag"]})
+    assert rest.status_code == 206 and whole.content[:half] + rest.content == whole.content
+    assert whole.headers["etag"].strip('"') == hashlib.sha256(whole.content).hexdigest()
+
+
+def test_our_own_client_downloads_and_verifies(served, tmp_path):
+    from training.client.client import Client
+
+    address, headers, snapshot = served
+    with Client(address.split("/api/")[0], headers["Authorization"].removeprefix("Bearer ")) as client:
+        path = client.download_snapshot(str(snapshot.pk), "train", view="votes", path=tmp_path / "votes.jsonl")
+        taken = client.import_rows("support", "prompts", ({"prompt": f"streamed {number}"} for number in range(3)))
+    assert taken["taken"] == 3
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == snapshot.manifest["files"]["votes.train.jsonl"]["sha256"]
+
+
+def test_trl_takes_the_preference_view_as_it_is(served, tmp_path):
+    data_utils = pytest.importorskip("trl.data_utils")
+    import httpx
+
+    address, headers, _ = served
+    rows = [json.loads(line) for line in httpx.get(address + "train.jsonl", headers=headers).text.splitlines()]
+    data = datasets.Dataset.from_list(rows)
+    assert data_utils.is_conversational(data[0])
+    again = data_utils.maybe_extract_prompt(data[0])
+    assert again["prompt"] == data[0]["prompt"] and again["chosen"] == data[0]["chosen"]
+    halves = data_utils.unpair_preference_dataset(data.select_columns(["prompt", "chosen", "rejected"]))
+    assert halves.num_rows == 2 * data.num_rows and set(halves.column_names) == {"prompt", "completion", "label"}
