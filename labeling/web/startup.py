@@ -25,6 +25,7 @@ def prepare_site(*, verbosity: int = 0) -> None:
     site started again, files are served by their plain names.
     """
     call_command("migrate", interactive=False, verbosity=verbosity)
+    Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
     if not settings.DEBUG and stamp_file().exists() and not static_files_are_current():
         collect_static_files()
 
