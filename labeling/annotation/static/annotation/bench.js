@@ -316,6 +316,8 @@ function putBack(form) {
 function formFrom(html) {
   const template = document.createElement("template");
   template.innerHTML = html;
+  // A template is parsed as if there were no scripts, so what is meant for that case would be live in it.
+  for (const element of template.content.querySelectorAll("noscript")) element.remove();
   return template.content.querySelector("[data-task]");
 }
 
@@ -326,13 +328,16 @@ async function prefetch() {
   try {
     const answer = await fetching;
     const form = answer.task ? formFrom(answer.task) : null;
-    if (form && Number(form.dataset.task) !== task?.lease) ahead = { lease: Number(form.dataset.task), form };
+    const lease = Number(form?.dataset.task);
+    if (form && !holdsAlready(lease)) ahead = { lease, form };
   } catch (error) {
     if (!(error instanceof NetworkDown)) throw error;
   } finally {
     fetching = null;
   }
 }
+
+const holdsAlready = (lease) => lease === task?.lease || lease === ahead?.lease || sent.has(lease) || outbox.has(lease);
 
 /** The next task, from what was fetched ahead or else from the server. */
 async function next() {
@@ -350,6 +355,7 @@ async function next() {
 
 function show(form) {
   const old = place.querySelector("[data-task]");
+  if (form && Number(form.dataset.task) === ahead?.lease) ahead = null;
   stopWaiting?.();
   stopWaiting = null;
   if (!form) {
