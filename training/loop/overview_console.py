@@ -22,7 +22,7 @@ def front_page(request: HttpRequest, project: Project) -> HttpResponse:
             {
                 "key": "throughput",
                 "title": f"Judgements each {pace.unit}",
-                "unit": "judgements",
+                "unit": "",
                 "kind": "bar",
                 "series": [{"label": "judgements", "points": pace.points}],
             }

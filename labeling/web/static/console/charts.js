@@ -35,8 +35,16 @@ function colour(name) {
 export function readable(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const text = Number.isInteger(value) && size < 1e6 ? String(value) : size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(2) : value.toPrecision(3);
-  return text.replace("-", "−");
+  if (Number.isInteger(value) && size < 1e6) return String(value).replace("-", "−");
+  const text = size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(2) : value.toPrecision(3);
+  return text.replaceAll("-", "−");
+}
+
+/** An axis label: without the zeros that say nothing. */
+function tick(value) {
+  const short = Number(Number(value).toPrecision(4));
+  const text = short !== 0 && Math.abs(short) < 1e-3 ? short.toExponential() : String(short);
+  return text.replaceAll("-", "−");
 }
 
 /** Metric rows as panels; for one step the last row counts, since a resumed run repeats steps. */
@@ -139,7 +147,7 @@ class Plot {
             title: { display: true, text: isTime ? `${this.x.unit}, UTC` : this.x.unit },
             ticks: { maxRotation: 0, autoSkipPadding: 16, precision: 0 },
           },
-          y: { beginAtZero: this.panel.kind === "bar", min: this.panel.low, max: this.panel.high, ticks: { maxTicksLimit: 5, callback: (value) => readable(Number(Number(value).toPrecision(6))) } },
+          y: { beginAtZero: this.panel.kind === "bar", min: this.panel.low, max: this.panel.high, ticks: { maxTicksLimit: 5, callback: tick } },
         },
         plugins: { legend: { display: false }, tooltip: { animation: false, callbacks: { title: (items) => `${this.x.unit} ${items[0].label}`, label: (item) => ` ${item.dataset.label}: ${readable(item.parsed.y)}` } } },
       },
@@ -161,7 +169,7 @@ class Plot {
         data: isTime ? series.points.map((point, at) => ({ x: data.labels[at], y: point[1] })) : series.points.map(([x, y]) => ({ x, y })),
         borderColor: ink,
         backgroundColor: ink,
-        borderWidth: series.isEval ? 2 : 1.5,
+        borderWidth: panel.kind === "bar" ? 0 : series.isEval ? 2 : 1.5,
         borderDash: series.isEval ? [5, 3] : [],
         pointRadius: series.isEval || series.points.length < 3 ? 2.5 : 0,
         pointHitRadius: 8,
@@ -183,8 +191,9 @@ class Plot {
     const said = sentence(panel, this.x.unit);
     this.canvas.setAttribute("aria-label", said);
     this.canvas.textContent = said;
-    const main = panel.series.find((series) => series.isEval) ?? panel.series[0];
-    this.now.textContent = panel.kind === "bar" || panel.series.length > 2 ? "" : readable(main?.points.at(-1)?.[1]);
+    const heldOut = panel.series.find((series) => series.isEval);
+    const isOne = panel.kind !== "bar" && (panel.series.length === 1 || (panel.series.length === 2 && heldOut));
+    this.now.textContent = isOne ? readable((heldOut ?? panel.series[0]).points.at(-1)?.[1]) : "";
     this.figure.dataset.points = String(Math.max(0, ...panel.series.map((series) => series.points.length)));
     this.showKeys();
     this.fillTable();

@@ -1,0 +1,102 @@
+"""Pages on snapshots: freezing one, what is in it, taking it out."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Count
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_http_methods, require_safe
+
+from labeling.accounts.roles import TRAINING
+from labeling.preferences.errors import BadFilter, NothingToFreeze, UnknownView
+from labeling.preferences.forms import SnapshotForm
+from labeling.preferences.models import Snapshot
+from labeling.preferences.rows import judgements_chosen
+from labeling.preferences.services import SPLITS, complete_filters, create_snapshot
+from labeling.preferences.views_of_snapshots import FILE_FORMATS, VIEWS, view_file
+from labeling.projects.console_access import add_errors, console_page, keyset_page, show
+from labeling.projects.models import Project
+
+VIEW_HELP = {
+    "preference": "TRL's columns: prompt, chosen, rejected, with margin, weight and group_id",
+    "pairs": "every pair with its votes, sources and licence",
+    "votes": "one row a judgement, annotators under pseudonyms",
+}
+
+
+@require_safe
+@console_page()
+def snapshots(request: HttpRequest, project: Project) -> HttpResponse:
+    page = keyset_page(request, Snapshot.objects.filter(project=project).select_related("created_by"))
+    return show(request, "console/preferences/list.html", project, page=page)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@console_page(to_change=TRAINING)
+def new_snapshot(request: HttpRequest, project: Project) -> HttpResponse:
+    """The form; `preview` asks for the counts alone."""
+    iterations = sorted(set(project.tasks.order_by().values_list("iteration", flat=True).distinct()))
+    form = SnapshotForm(request.POST or None, iterations=iterations)
+    preview = None
+    if request.method == "POST" and form.is_valid():
+        try:
+            if "preview" in request.POST:
+                preview = counts(project, form.filters())
+            else:
+                snapshot = create_snapshot(
+                    project=project, created_by=request.user, name=form.cleaned_data["name"], filters=form.filters(),
+                    policy=form.policy(),
+                )  # fmt: skip
+                if snapshot.created_by_id != request.user.pk or snapshot.name != form.cleaned_data["name"]:
+                    messages.info(request, f"The same rows are frozen already: this is snapshot #{snapshot.number}.")
+                return redirect("preferences:detail", project.slug, snapshot.number)
+        except BadFilter as error:
+            add_errors(form, error.fields)
+        except NothingToFreeze as error:
+            form.add_error(None, str(error))
+    elif request.method != "POST":
+        preview = counts(project, {})
+    if preview is not None and request.headers.get("HX-Request"):
+        return show(request, "console/preferences/_preview.html", project, preview=preview)
+    status = 422 if form.is_bound and not form.is_valid() else 200
+    return show(request, "console/preferences/new.html", project, form=form, preview=preview, status=status)
+
+
+def counts(project: Project, filters: dict[str, Any]) -> dict[str, Any]:
+    """How many judgements, tasks and annotators of each kind would pass. Two queries."""
+    chosen = judgements_chosen(project, complete_filters(filters))
+    totals = chosen.aggregate(judgements=Count("pk"), tasks=Count("task", distinct=True), prompts=Count("task__prompt", distinct=True))
+    kinds = chosen.order_by().values_list("annotator_kind").annotate(n=Count("pk"), people=Count("annotator", distinct=True))
+    return totals | {"kinds": list(kinds)}
+
+
+@require_safe
+@console_page()
+def snapshot(request: HttpRequest, project: Project, number: int) -> HttpResponse:
+    found = get_object_or_404(Snapshot.objects.select_related("created_by"), project=project, number=number)
+    files = [
+        {"view": view, "help": VIEW_HELP.get(view, ""), "kind": kind, "rows": {
+            split: found.manifest.get("files", {}).get(f"{kind}.{split}.jsonl", {}).get("rows", 0) for split in SPLITS
+        }}
+        for view, (kind, *_) in VIEWS.items()
+    ]  # fmt: skip
+    return show(
+        request, "console/preferences/detail.html", project, snapshot=found, files=files, formats=FILE_FORMATS,
+        # Reverse relations: what was made of it belongs to apps above this one.
+        runs=found.runs.select_related("model", "output_model").order_by("-pk")[:50],
+        models=found.models.order_by("-pk")[:50],
+    )  # fmt: skip
+
+
+@require_safe
+@console_page()
+def download(request: HttpRequest, project: Project, number: int, view: str, split: str, format: str) -> HttpResponse:
+    found = get_object_or_404(Snapshot, project=project, number=number)
+    try:
+        path = view_file(found, split=split, view=view, format=format)
+    except UnknownView as error:
+        raise Http404(str(error)) from None
+    name = f"{project.slug}-{found.number}-{view}-{split}.{format}"
+    types = {"jsonl": "application/jsonl", "parquet": "application/vnd.apache.parquet"}
+    return FileResponse(open(path, "rb"), as_attachment=True, filename=name, content_type=types[format])

@@ -1,0 +1,258 @@
+"""Pages for leads: people, guidelines, prompts, imports, settings. The front page is training.loop's."""
+
+import difflib
+import json
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
+from django.db.models import Count, Prefetch, Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from labeling.accounts.models import User
+from labeling.accounts.roles import STEERING, Role
+from labeling.projects.console_access import add_errors, console_page, keyset_page, show
+from labeling.projects.errors import BadForm, BadImport, LastLead, SlugTaken
+from labeling.projects.forms import GuidelineForm, ImportForm, MemberForm, NewProjectForm, SettingsForm
+from labeling.projects.imports import import_rows
+from labeling.projects.models import Completion, Guideline, Import, Project, Prompt
+from labeling.projects.selectors import members_of
+from labeling.projects.services import (
+    add_member,
+    change_project,
+    create_project,
+    publish_guideline,
+    remove_member,
+)
+from labeling.web.markdown import render_markdown
+
+ROLE_HELP = {
+    Role.ANNOTATOR: "judges tasks; sees nothing else",
+    Role.REVIEWER: "judges, and reads the console",
+    Role.LEAD: "judges, reads, steers and trains",
+    Role.ENGINEER: "reads the console, freezes snapshots and trains; judges nothing",
+}
+
+
+# --- projects -----------------------------------------------------------------------------------
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_project(request: HttpRequest) -> HttpResponse:
+    if not request.user.is_person:
+        raise Http404("Only a person makes projects")
+    initial = NewProjectForm.initial_of({})
+    form = NewProjectForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        data = form.cleaned_data
+        try:
+            project = create_project(
+                slug=data["slug"], name=data["name"], description=data["description"], guideline=data["guideline"],
+                form=form.feedback_form(), created_by=request.user, **form.work(),
+            )  # fmt: skip
+        except SlugTaken as error:
+            form.add_error("slug", str(error))
+        except BadForm as error:
+            add_errors(form, error.fields)
+        except ValidationError as error:
+            add_errors(form, error.message_dict)
+        else:
+            return redirect("projects:overview", project.slug)
+    status = 422 if form.is_bound else 200
+    return render(request, "console/projects/new.html", {"form": form}, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@console_page(to_change=STEERING)
+def settings(request: HttpRequest, project: Project) -> HttpResponse:
+    form = SettingsForm(request.POST or None, initial=SettingsForm.initial_of_project(project))
+    if request.method == "POST" and form.is_valid():
+        try:
+            change_project(project=project, **form.changes())
+        except BadForm as error:
+            add_errors(form, error.fields)
+        except ValidationError as error:
+            add_errors(form, error.message_dict)
+        else:
+            messages.success(request, "Saved. Tasks given out from now on follow it.")
+            return redirect("projects:settings", project.slug)
+        project.refresh_from_db()
+    status = 422 if form.is_bound else 200
+    return show(request, "console/projects/settings.html", project, form=form, status=status)
+
+
+@require_POST
+@console_page(to_change=STEERING)
+def set_state(request: HttpRequest, project: Project) -> HttpResponse:
+    """Pause or resume: a paused project hands out no tasks, and takes what is being judged."""
+    state = request.POST.get("state")
+    if state in Project.State.values:
+        change_project(project=project, state=state)
+    return redirect("projects:settings", project.slug)
+
+
+# --- people -------------------------------------------------------------------------------------
+@require_http_methods(["GET", "HEAD", "POST"])
+@console_page(to_change=STEERING)
+def people(request: HttpRequest, project: Project) -> HttpResponse:
+    form = MemberForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        user, role = form.cleaned_data["username"], form.cleaned_data["role"]
+        try:
+            add_member(project=project, user=user, role=role)
+        except LastLead as error:
+            form.add_error("role", str(error))
+        else:
+            messages.success(request, f"{user.username} is {role} now.")
+            return redirect("projects:people", project.slug)
+    members = members_of(project).annotate(
+        n_judgements=Count(
+            "user__judgements",
+            filter=Q(user__judgements__project=project, user__judgements__superseded_by=None),
+        )
+    )
+    return show(
+        request, "console/projects/people.html", project, form=form, members=members, roles=Role.choices,
+        role_help=ROLE_HELP, status=422 if form.is_bound else 200,
+    )  # fmt: skip
+
+
+@require_POST
+@console_page(to_change=STEERING)
+def remove_person(request: HttpRequest, project: Project, user_id: int) -> HttpResponse:
+    user = get_object_or_404(User, pk=user_id, memberships__project=project)
+    try:
+        remove_member(project=project, user=user)
+    except LastLead as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, f"{user.username} is out of the project; their judgements stay.")
+    return redirect("projects:people", project.slug)
+
+
+# --- guidelines ---------------------------------------------------------------------------------
+@require_http_methods(["GET", "HEAD", "POST"])
+@console_page(to_change=STEERING)
+def guidelines(request: HttpRequest, project: Project) -> HttpResponse:
+    """All versions; one of them, with what changed since the one before; and the form of the next."""
+    versions = list(project.guidelines.select_related("created_by").order_by("-version"))
+    latest = versions[0] if versions else None
+    form = GuidelineForm(request.POST or None, initial={"markdown": latest.markdown if latest else ""})
+    if request.method == "POST" and form.is_valid():
+        published = publish_guideline(
+            project=project, markdown=form.cleaned_data["markdown"], created_by=request.user
+        )
+        if latest and published.pk == latest.pk:
+            form.add_error("markdown", f"This is version {latest.version}, word for word")
+        else:
+            messages.success(request, f"Version {published.version} is what annotators see from now on.")
+            return redirect("projects:guidelines", project.slug)
+    wanted = request.GET.get("version", "")
+    shown = next((version for version in versions if str(version.version) == wanted), latest)
+    before = next((version for version in versions if shown and version.version < shown.version), None)
+    return show(
+        request, "console/projects/guidelines.html", project, form=form, versions=versions, shown=shown, before=before,
+        difference=difference(before, shown) if shown and before else [], is_editing=form.is_bound or "edit" in request.GET,
+        status=422 if form.is_bound else 200,
+    )  # fmt: skip
+
+
+def difference(before: Guideline, after: Guideline) -> list[tuple[str, str]]:
+    """Lines as (kind, text): `added`, `removed`, `same`, or `gap` where equal lines are left out."""
+    kinds = {"+": "added", "-": "removed", " ": "same", "@": "gap"}
+    lines = difflib.unified_diff(before.markdown.splitlines(), after.markdown.splitlines(), n=2, lineterm="")
+    return [(kinds.get(line[:1], "same"), "…" if line.startswith("@@") else line[1:]) for line in list(lines)[2:]]
+
+
+@require_POST
+@console_page(to_change=STEERING)
+def guideline_preview(request: HttpRequest, project: Project) -> HttpResponse:
+    return HttpResponse(render_markdown(request.POST.get("markdown", "")))
+
+
+# --- prompts ------------------------------------------------------------------------------------
+def search_prompts(project: Project, words: str) -> Any:
+    """Prompts whose tags hold the words, or whose id of one's own begins with them, or whose number they are."""
+    found = Prompt.objects.filter(project=project)
+    if not words:
+        return found
+    # SQLite keeps JSON with escapes, PostgreSQL without.
+    match = (
+        Q(tags__icontains=words)
+        | Q(tags__icontains=json.dumps(words)[1:-1])
+        | Q(external_id__istartswith=words)
+    )
+    if words.isdigit() and len(words) < 19:
+        match |= Q(pk=int(words))
+    return found.filter(match)
+
+
+@require_safe
+@console_page()
+def prompts(request: HttpRequest, project: Project) -> HttpResponse:
+    words = request.GET.get("q", "").strip()[:100]
+    page = keyset_page(request, search_prompts(project, words))
+    ids = [prompt.pk for prompt in page["rows"]]
+    completions = dict(
+        Completion.objects.filter(prompt__in=ids).values_list("prompt").annotate(n=Count("pk")).order_by()
+    )
+    tasks = dict(project.tasks.filter(prompt__in=ids).values_list("prompt").annotate(n=Count("pk")).order_by())
+    for prompt in page["rows"]:
+        prompt.n_completions, prompt.n_tasks = completions.get(prompt.pk, 0), tasks.get(prompt.pk, 0)
+    return show(request, "console/projects/prompts.html", project, page=page, words=words)
+
+
+@require_safe
+@console_page()
+def prompt(request: HttpRequest, project: Project, prompt_id: int) -> HttpResponse:
+    """One prompt with its completions, who wrote them, and its tasks."""
+    found = get_object_or_404(Prompt.objects.select_related("batch"), project=project, pk=prompt_id)
+    completions = list(found.completions.select_related("author").order_by("pk"))
+    tasks = found.tasks.prefetch_related(
+        Prefetch("judgements", queryset=project.judgements.filter(superseded_by=None).select_related("annotator"))
+    ).order_by("pk")
+    letters = {completion.pk: index for index, completion in enumerate(completions, start=1)}
+    rows = [
+        {
+            "task": task,
+            "judgements": [
+                {"judgement": judgement, "ranking": [[letters.get(pk, "?") for pk in group] for group in judgement.ranking]}
+                for judgement in task.judgements.all()
+            ],
+        }
+        for task in tasks
+    ]
+    return show(
+        request, "console/projects/prompt.html", project, prompt=found, completions=completions, tasks=rows
+    )
+
+
+# --- imports ------------------------------------------------------------------------------------
+@require_http_methods(["GET", "HEAD", "POST"])
+@console_page(to_change=STEERING)
+def import_file(request: HttpRequest, project: Project) -> HttpResponse:
+    form = ImportForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        file = form.cleaned_data["file"]
+        try:
+            record = import_rows(
+                project=project, format=form.cleaned_data["format"], lines=file, created_by=request.user,
+                filename=file.name,
+            )  # fmt: skip
+        except BadImport as error:
+            form.add_error("file", str(error))
+        else:
+            return redirect("projects:import_result", project.slug, record.pk)
+    imports = Import.objects.filter(project=project).defer("rejected").select_related("created_by").order_by("-pk")[:20]
+    return show(
+        request, "console/projects/import.html", project, form=form, imports=imports, status=422 if form.is_bound else 200
+    )
+
+
+@require_safe
+@console_page()
+def import_result(request: HttpRequest, project: Project, import_id: int) -> HttpResponse:
+    record = get_object_or_404(Import, project=project, pk=import_id)
+    return show(request, "console/projects/import_result.html", project, record=record)

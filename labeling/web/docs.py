@@ -1,0 +1,53 @@
+"""The documentation: Markdown files of templates/docs, in an order of reading."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_safe
+
+from labeling.web.markdown import render_markdown
+
+FOLDER = Path(settings.BASE_DIR) / "templates" / "docs"
+ORDER = ("index", "quickstart", "annotating", "loop", "training", "api", "glossary")
+
+
+@lru_cache(maxsize=32)
+def _title(path: Path, changed: float) -> str:
+    first = path.read_text(encoding="utf-8").lstrip().split("\n", 1)[0]
+    return first.lstrip("# ").strip()
+
+
+@lru_cache(maxsize=32)
+def _page(path: Path, changed: float) -> SafeString:
+    return render_markdown(path.read_text(encoding="utf-8"))
+
+
+def chapters() -> list[tuple[str, str]]:
+    """(name, title) of every page there is, those without a place of their own last."""
+    files = {path.stem: path for path in FOLDER.glob("*.md")}
+    names = [name for name in ORDER if name in files] + sorted(files.keys() - set(ORDER))
+    return [(name, _title(files[name], files[name].stat().st_mtime)) for name in names]
+
+
+@require_safe
+def docs(request: HttpRequest, name: str = "index") -> HttpResponse:
+    known = chapters()
+    if name not in dict(known):
+        raise Http404("There is no such page")
+    path = FOLDER / f"{name}.md"
+    place = [chapter for chapter, _ in known].index(name)
+    return render(
+        request,
+        "docs/page.html",
+        {
+            "chapters": known,
+            "name": name,
+            "title": known[place][1],
+            "body": _page(path, path.stat().st_mtime),
+            "following": known[place + 1] if place + 1 < len(known) else None,
+        },
+    )
