@@ -157,6 +157,10 @@ class SubmitView(LeaseView):
         body = json_object(request)
         with _refusals():
             done = submit_judgement(lease=lease, submission_key=key, body=body)
+        # Known already from the lease; asking again would cost a statement each.
+        judgement = done.judgement
+        judgement.task, judgement.project = lease.task, lease.task.project
+        judgement.annotator, judgement.guideline = lease.annotator, lease.guideline
         answer = _submitted(done)
         if request.query_params.get("next") == "1":
             holding = [id for id in request.query_params.get("holding", "").split(",") if id]

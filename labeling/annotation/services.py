@@ -168,7 +168,7 @@ def _next_slot(project: Project, annotator: User, at: datetime) -> Slot | None:
     queue = (
         Slot.objects.filter(~Exists(theirs), project=project)
         .exclude(task__state=Task.State.CLOSED)
-        .select_related("task")
+        .select_related("task__prompt")
         .order_by("-priority", "pk")
     )
     if connection.features.has_select_for_update_skip_locked:

@@ -27,12 +27,13 @@ def served(live_server, project, annotator, engineer, monkeypatch, tmp_path):
 def test_load_dataset_reads_a_view_by_its_address(served, view, tmp_path):
     pytest.importorskip("aiohttp", reason="datasets reads addresses through fsspec[http]")
     address, headers, snapshot = served
-    options = {"http": {"client_kwargs": {"headers": headers}}, "https": {"client_kwargs": {"headers": headers}}, "headers": headers}
     kind = "votes" if view == "votes" else "pairs"
     rows = snapshot.manifest["files"][f"{kind}.train.jsonl"]["rows"]
     for form in ("parquet", "json"):
         url = f"{address}train.{'parquet' if form == 'parquet' else 'jsonl'}?view={view}"
-        loaded = datasets.load_dataset(form, data_files={"train": url}, storage_options=options, cache_dir=str(tmp_path / form))
+        loaded = datasets.load_dataset(
+            form, data_files={"train": url}, storage_options={"headers": headers}, cache_dir=str(tmp_path / form)
+        )
         assert loaded["train"].num_rows == rows > 0
         assert loaded["train"][0]["prompt"][0]["role"] == "user"
 
