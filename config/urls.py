@@ -12,6 +12,7 @@ urlpatterns = [
     path("projects/<slug:slug>/models/", include("training.registry.urls")),
     path("projects/<slug:slug>/iterations/", include("training.loop.urls")),
     path("projects/", include("labeling.projects.urls")),
+    path("docs/", include("labeling.web.docs_urls")),
     path("api/v1/", include("config.api_urls")),
     path("admin/", admin.site.urls),
 ]
