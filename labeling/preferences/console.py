@@ -66,8 +66,14 @@ def new_snapshot(request: HttpRequest, project: Project) -> HttpResponse:
 def counts(project: Project, filters: dict[str, Any]) -> dict[str, Any]:
     """How many judgements, tasks and annotators of each kind would pass. Two queries."""
     chosen = judgements_chosen(project, complete_filters(filters))
-    totals = chosen.aggregate(judgements=Count("pk"), tasks=Count("task", distinct=True), prompts=Count("task__prompt", distinct=True))
-    kinds = chosen.order_by().values_list("annotator_kind").annotate(n=Count("pk"), people=Count("annotator", distinct=True))
+    totals = chosen.aggregate(
+        judgements=Count("pk"), tasks=Count("task", distinct=True), prompts=Count("task__prompt", distinct=True)
+    )
+    kinds = (
+        chosen.order_by()
+        .values_list("annotator_kind")
+        .annotate(n=Count("pk"), people=Count("annotator", distinct=True))
+    )
     return totals | {"kinds": list(kinds)}
 
 

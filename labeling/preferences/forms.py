@@ -11,7 +11,11 @@ class SnapshotForm(forms.Form):
 
     name = forms.CharField(max_length=120, required=False, help_text="a word to find it by; numbers are given")
     iterations = forms.TypedMultipleChoiceField(
-        coerce=int, required=False, widget=forms.CheckboxSelectMultiple, label="Iterations", help_text="none ticked: all"
+        coerce=int,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label="Iterations",
+        help_text="none ticked: all",
     )
     annotator_kinds = forms.MultipleChoiceField(
         choices=User.Kind.choices,
@@ -21,10 +25,15 @@ class SnapshotForm(forms.Form):
         help_text="none ticked: all. Tick “person” to leave simulated annotators out",
     )
     purposes = forms.MultipleChoiceField(
-        choices=Task.Purpose.choices, initial=[Task.Purpose.PREFERENCE.value], widget=forms.CheckboxSelectMultiple, label="Tasks"
+        choices=Task.Purpose.choices,
+        initial=[Task.Purpose.PREFERENCE.value],
+        widget=forms.CheckboxSelectMultiple,
+        label="Tasks",
     )
     ties = forms.ChoiceField(
-        choices=[("drop", "leave them out"), ("keep", "keep, half a win for each")], widget=forms.RadioSelect, initial="drop"
+        choices=[("drop", "leave them out"), ("keep", "keep, half a win for each")],
+        widget=forms.RadioSelect,
+        initial="drop",
     )
     pairs = forms.ChoiceField(
         choices=[("all", "all of a ranking, weighing 1 together"), ("extremes", "only a best against a worst")],

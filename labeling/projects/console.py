@@ -141,9 +141,7 @@ def guidelines(request: HttpRequest, project: Project) -> HttpResponse:
     latest = versions[0] if versions else None
     form = GuidelineForm(request.POST or None, initial={"markdown": latest.markdown if latest else ""})
     if request.method == "POST" and form.is_valid():
-        published = publish_guideline(
-            project=project, markdown=form.cleaned_data["markdown"], created_by=request.user
-        )
+        published = publish_guideline(project=project, markdown=form.cleaned_data["markdown"], created_by=request.user)
         if latest and published.pk == latest.pk:
             form.add_error("markdown", f"This is version {latest.version}, word for word")
         else:
@@ -179,11 +177,7 @@ def search_prompts(project: Project, words: str) -> Any:
     if not words:
         return found
     # SQLite keeps JSON with escapes, PostgreSQL without.
-    match = (
-        Q(tags__icontains=words)
-        | Q(tags__icontains=json.dumps(words)[1:-1])
-        | Q(external_id__istartswith=words)
-    )
+    match = Q(tags__icontains=words) | Q(tags__icontains=json.dumps(words)[1:-1]) | Q(external_id__istartswith=words)
     if words.isdigit() and len(words) < 19:
         match |= Q(pk=int(words))
     return found.filter(match)
@@ -218,15 +212,16 @@ def prompt(request: HttpRequest, project: Project, prompt_id: int) -> HttpRespon
         {
             "task": task,
             "judgements": [
-                {"judgement": judgement, "ranking": [[letters.get(pk, "?") for pk in group] for group in judgement.ranking]}
+                {
+                    "judgement": judgement,
+                    "ranking": [[letters.get(pk, "?") for pk in group] for group in judgement.ranking],
+                }
                 for judgement in task.judgements.all()
             ],
         }
         for task in tasks
     ]
-    return show(
-        request, "console/projects/prompt.html", project, prompt=found, completions=completions, tasks=rows
-    )
+    return show(request, "console/projects/prompt.html", project, prompt=found, completions=completions, tasks=rows)
 
 
 # --- imports ------------------------------------------------------------------------------------
@@ -247,7 +242,12 @@ def import_file(request: HttpRequest, project: Project) -> HttpResponse:
             return redirect("projects:import_result", project.slug, record.pk)
     imports = Import.objects.filter(project=project).defer("rejected").select_related("created_by").order_by("-pk")[:20]
     return show(
-        request, "console/projects/import.html", project, form=form, imports=imports, status=422 if form.is_bound else 200
+        request,
+        "console/projects/import.html",
+        project,
+        form=form,
+        imports=imports,
+        status=422 if form.is_bound else 200,
     )
 
 

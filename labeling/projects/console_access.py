@@ -45,9 +45,7 @@ def refused(request: HttpRequest, project: Project) -> HttpResponse:
     return show(request, "console/refused.html", project, status=403)
 
 
-def show(
-    request: HttpRequest, template: str, project: Project, *, status: int = 200, **context: Any
-) -> HttpResponse:
+def show(request: HttpRequest, template: str, project: Project, *, status: int = 200, **context: Any) -> HttpResponse:
     role = request.console_role  # type: ignore[attr-defined]
     context |= {
         "project": project,

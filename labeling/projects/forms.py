@@ -74,7 +74,11 @@ class WorkFields(forms.Form):
     """How tasks are handed out."""
 
     overlap = forms.IntegerField(
-        min_value=1, max_value=50, initial=1, help_text="judgements, by different people, that a new task gets", label="Overlap"
+        min_value=1,
+        max_value=50,
+        initial=1,
+        help_text="judgements, by different people, that a new task gets",
+        label="Overlap",
     )
     lease_minutes = forms.IntegerField(
         min_value=1,

@@ -54,7 +54,9 @@ def model(request: HttpRequest, project: Project, model_id: int) -> HttpResponse
                 return redirect("registry:detail", project.slug, found.pk)
     lineage = lineage_of(found)
     run = found.made_by.order_by("-pk").first()  # reverse relation: runs are an app above
-    figures = [(name, figure) for name, figure in found.metrics.items() if isinstance(figure, dict) and "value" in figure]
+    figures = [
+        (name, figure) for name, figure in found.metrics.items() if isinstance(figure, dict) and "value" in figure
+    ]
     return show(
         request, "console/registry/detail.html", project, model=found, form=form, lineage=lineage, run=run,
         chain=chain_of(found), figures=figures, headline=headline(found), status=422 if form.is_bound else 200,
@@ -65,7 +67,13 @@ def model(request: HttpRequest, project: Project, model_id: int) -> HttpResponse
 
 
 def next_stage(model: ModelVersion) -> str:
-    return "production" if model.stage == ModelVersion.Stage.CANDIDATE else "archived" if model.stage == ModelVersion.Stage.PRODUCTION else "candidate"
+    return (
+        "production"
+        if model.stage == ModelVersion.Stage.CANDIDATE
+        else "archived"
+        if model.stage == ModelVersion.Stage.PRODUCTION
+        else "candidate"
+    )
 
 
 def chain_of(model: ModelVersion, longest: int = 12) -> list[ModelVersion]:

@@ -50,7 +50,9 @@ def figure(value: Any, unit: str = "") -> SafeString:
     note = " · ".join(part for part in (spread, count) if part)
     return format_html(
         '<span class="fig" title="{}"><span class="fig-value">{}</span> <span class="fig-note">{}</span></span>',
-        f"95 % interval {_number(low, 3)} to {_number(high, 3)}. {value.get('method', '')}" if low is not None else value.get("method", ""),
+        f"95 % interval {_number(low, 3)} to {_number(high, 3)}. {value.get('method', '')}"
+        if low is not None
+        else value.get("method", ""),
         _number(number),
         note,
     )
@@ -94,11 +96,7 @@ def state_badge(state: str, label: str = "") -> SafeString:
 def annotator_kind(kind: str) -> SafeString:
     """A badge for whoever is no person; nothing for people."""
     words = {"simulated": "simulated", "model": "model as judge", "imported": "imported"}
-    return (
-        format_html('<span class="badge badge-warn">{}</span>', words[kind])
-        if kind in words
-        else SafeString("")
-    )
+    return format_html('<span class="badge badge-warn">{}</span>', words[kind]) if kind in words else SafeString("")
 
 
 @register.filter
@@ -159,8 +157,10 @@ def field(bound: Any) -> dict[str, Any]:
     widget = bound.field.widget
     return {
         "field": bound,
-        "is_check": getattr(widget, "input_type", "") == "checkbox" and not getattr(widget, "allow_multiple_selected", False),
+        "is_check": getattr(widget, "input_type", "") == "checkbox"
+        and not getattr(widget, "allow_multiple_selected", False),
         # Options of a run have defaults, all of them: saying so at each is noise.
         "says_optional": not bound.field.required and not bound.name.startswith("option_"),
-        "is_group": getattr(widget, "allow_multiple_selected", False) and getattr(widget, "input_type", "") == "checkbox",
+        "is_group": getattr(widget, "allow_multiple_selected", False)
+        and getattr(widget, "input_type", "") == "checkbox",
     }

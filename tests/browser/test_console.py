@@ -1,0 +1,122 @@
+"""The console in a real browser: what moves by itself, on narrow screens, and under the page's own policy."""
+
+import pytest
+from django.utils.timezone import now
+
+from labeling.preferences.services import create_snapshot
+from tests import factories
+from training.loop.models import Iteration
+from training.registry.models import ModelVersion
+from training.runs.models import Run, RunEvent
+
+PAGES = (
+    "", "tasks/", "quality/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "prompts/{prompt}/", "import/",
+    "snapshots/", "snapshots/1/", "snapshots/new/", "runs/", "runs/new/?kind=dpo", "runs/{run}/", "models/", "models/{model}/",
+    "iterations/", "iterations/1/", "iterations/new/",
+)  # fmt: skip
+
+
+@pytest.fixture
+def world(site):
+    """One of everything, and a run that goes on."""
+    lead = factories.make_user("lead")
+    annotator = factories.make_user("an-annotator-with-a-long-name")
+    project = factories.make_project(lead, members={annotator: "annotator"})
+    factories.fill_project(project, 12)
+    factories.judge_all(project, annotator, limit=8)
+    snapshot = create_snapshot(project=project, created_by=lead)
+    base = ModelVersion.objects.create(key="small@1", name="small", version=1, kind="base", folder="b")
+    policy = ModelVersion.objects.create(
+        key="support-dpo@1", name="support-dpo", version=1, kind="policy", project=project, parent=base, base=base,
+        snapshot=snapshot, folder="p", files={"adapter_model.safetensors": "ab" * 32}, lineage={"run": 1, "recipe": "dpo"},
+    )  # fmt: skip
+    run = Run.objects.create(
+        project=project, kind="dpo", model=base, snapshot=snapshot, state="running", progress=0.1, started_at=now()
+    )
+    Iteration.objects.create(
+        project=project, number=1, policy_before=base, stage="collecting",
+        stage_log=[{"stage": "sampling", "at": now().isoformat()}, {"stage": "collecting", "at": now().isoformat()}],
+    )  # fmt: skip
+    return {
+        "lead": lead,
+        "annotator": annotator,
+        "project": project,
+        "run": run,
+        "model": policy,
+        "prompt": project.prompts.first(),
+    }
+
+
+def add_step(run: Run, step: int) -> None:
+    metrics = {"loss": 1 / step, "rewards/chosen": step / 10, "rewards/rejected": -step / 10}
+    RunEvent.objects.create(run=run, number=step, type="metric", step=step, payload={"metrics": metrics}, at=now())
+
+
+def test_the_curves_of_a_running_run_grow_without_a_reload(world, open_page):
+    run = world["run"]
+    for step in range(1, 4):
+        add_step(run, step)
+    page = open_page(world["lead"], f"/projects/support/runs/{run.pk}/")
+    loss = page.locator(".plot", has_text="Loss")
+    loss.wait_for()
+    assert loss.get_attribute("data-points") == "3"
+    page.evaluate("window.stayed = true")
+    for step in range(4, 8):
+        add_step(run, step)
+    page.wait_for_selector('.plot[data-points="7"]')
+    assert loss.get_attribute("data-points") == "7"
+    assert "falls from 1 to 0.143" in loss.locator("canvas").get_attribute("aria-label")
+    assert page.evaluate("window.stayed")
+    # Both rewards share a plot, and its numbers can be had as a table and a file.
+    rewards = page.locator(".plot", has_text="Reward")
+    assert rewards.locator(".plot-key").all_inner_texts() == ["chosen", "rejected"]
+    rewards.locator("summary").click()
+    assert rewards.locator("tbody tr").count() == 7
+    with page.expect_download() as download:
+        rewards.get_by_text("CSV", exact=True).last.click()
+    assert download.value.suggested_filename == f"run-{run.pk}-rewards.csv"
+    assert download.value.path().read_text().splitlines()[:2] == ["step,chosen,rejected", "1,0.1,-0.1"]
+
+
+def test_a_plot_has_the_ink_of_the_theme(world, open_page):
+    add_step(world["run"], 1)
+    page = open_page(world["lead"], f"/projects/support/runs/{world['run'].pk}/")
+    page.locator(".plot").first.wait_for()
+    read = "Object.values(Chart.instances)[0].options.scales.y.ticks.color"
+    light = page.evaluate(read)
+    page.locator("[data-theme-toggle]").click()
+    page.wait_for_timeout(200)
+    assert page.evaluate(read) != light
+
+
+def test_the_front_page_follows_judgements_with_the_socket_closed(world, open_page):
+    page = open_page(world["lead"], "/projects/support/")
+    strip = page.locator("#loop-strip")
+    assert "judgements 8" in strip.inner_text().replace("\n", " ")
+    factories.judge_all(world["project"], world["annotator"], limit=1)
+    # Coming back to the tab asks at once; otherwise it would be the poll, some seconds later.
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.locator("#loop-strip", has_text="judgements 9").wait_for()
+
+
+def test_no_page_scrolls_sideways_on_a_phone_or_breaks_its_own_policy(world, open_page):
+    page = open_page(world["lead"], "/projects/support/", viewport={"width": 390, "height": 844})
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    for path in PAGES:
+        path = path.format(run=world["run"].pk, model=world["model"].pk, prompt=world["prompt"].pk)
+        page.goto(page.url.split("/projects/")[0] + f"/projects/support/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    assert [text for text in said if "Content Security Policy" in text or "TypeError" in text] == []
+
+
+def test_a_run_is_started_and_cancelled_by_keyboard(world, open_page):
+    page = open_page(world["lead"], "/projects/support/runs/new/?kind=reward_head")
+    page.get_by_label("Snapshot").focus()
+    page.get_by_role("button", name="Start").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runs/*/")
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("cancelled").first.wait_for()
+    assert Run.objects.order_by("-pk").first().state == "cancelled"

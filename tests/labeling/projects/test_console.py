@@ -1,0 +1,277 @@
+"""Console pages of projects, and what all console pages have in common."""
+
+import io
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from labeling.accounts.models import User
+from labeling.annotation.services import take_lease
+from labeling.projects.models import Project
+from labeling.projects.services import add_member, publish_guideline
+from tests import factories
+
+PAGES = (
+    "", "tasks/", "quality/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "import/", "snapshots/",
+    "snapshots/new/", "runs/", "runs/new/", "runs/new/?kind=sample", "runs/new/?kind=dpo", "models/", "iterations/",
+    "iterations/new/",
+)  # fmt: skip
+
+
+def address(project: Project, page: str = "") -> str:
+    return f"/projects/{project.slug}/{page}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_readers_see_a_page_and_others_learn_nothing_of_it(client, project, page):
+    url = address(project, page)
+    answer = client.get(url)
+    assert answer.status_code == 302
+    assert answer.url.startswith("/login/")
+    expected = {"lead": 200, "engineer": 200, "reviewer": 200, "annotator": 404}
+    for name, status in expected.items():
+        client.force_login(User.objects.get(username=name))
+        assert client.get(url).status_code == status, name
+
+
+def test_a_stranger_finds_no_console(client, project, stranger):
+    client.force_login(stranger)
+    assert client.get(address(project)).status_code == 404
+
+
+@pytest.mark.parametrize("page", ["", "tasks/", "quality/", "people/", "guidelines/", "prompts/", "import/"])
+def test_the_number_of_queries_does_not_grow_with_the_rows(client, project, lead, annotator, other_annotator, page):
+    def queries() -> int:
+        client.get(address(project, page))
+        with CaptureQueriesContext(
+            connection,
+        ) as seen:
+            assert client.get(address(project, page)).status_code == 200
+        return len(seen)
+
+    client.force_login(lead)
+    factories.fill_project(project, 3, overlap=2)
+    for person in (annotator, other_annotator):
+        factories.judge_all(project, person)
+    take_lease(project=project, annotator=annotator)
+    few = queries()
+    factories.import_rows(
+        project=project, format="completions", lines=factories.completions_rows(27, 3, start=3), created_by=lead
+    )
+    factories.create_tasks_for_prompts(project=project, completions_per_task=3, overlap=2)
+    for number in range(5):
+        add_member(project=project, user=factories.make_user(f"more-{number}"), role="annotator")
+        publish_guideline(project=project, markdown=f"version {number}", created_by=lead)
+    for person in (annotator, other_annotator):
+        factories.judge_all(project, person)
+    assert queries() <= few
+
+
+def test_the_strip_counts_the_loop_and_links_its_stations(client, filled_project, lead, annotator):
+    factories.judge_all(filled_project, annotator, limit=2)
+    client.force_login(lead)
+    page = client.get(address(filled_project)).content.decode()
+    strip = page[page.index('id="loop-strip"') : page.index("</nav>", page.index('id="loop-strip"'))]
+    for name, value in (
+        ("prompts", "5"),
+        ("completions", "15"),
+        ("tasks", "2/5"),
+        ("judgements", "2"),
+        ("snapshot", "none"),
+    ):
+        assert f'<span class="loop-name">{name}</span> <span class="loop-value">{value}</span>' in strip
+    assert strip.count("<a href=") == 7
+
+
+def test_an_empty_project_asks_for_prompts_first(client, project, lead):
+    client.force_login(lead)
+    page = client.get(address(project))
+    assert [line.action for line in page.context["advice"]] == ["Import some"]
+
+
+def test_enough_judgements_ask_for_a_snapshot(client, filled_project, lead, annotator):
+    factories.judge_all(filled_project, annotator)
+    client.force_login(lead)
+    advice = client.get(address(filled_project)).context["advice"]
+    assert [line.action for line in advice] == ["Freeze a snapshot"]
+    assert advice[0].text == "5 judgements and nothing frozen yet."
+
+
+def test_advice_for_another_role_has_no_button(client, filled_project, reviewer, annotator):
+    factories.judge_all(filled_project, annotator)
+    client.force_login(reviewer)
+    page = client.get(address(filled_project)).content.decode()
+    assert "Freeze a snapshot" not in page
+    assert "for a " in page
+
+
+def test_simulated_annotators_are_marked_on_the_front_page_and_among_people(client, project, lead):
+    robot = factories.make_user("robot", kind=User.Kind.SIMULATED)
+    add_member(project=project, user=robot, role="annotator")
+    factories.fill_project(project, 2)
+    factories.judge_all(project, robot)
+    client.force_login(lead)
+    assert b'<span class="badge badge-warn">simulated</span>' in client.get(address(project)).content
+    assert b'robot <span class="badge badge-warn">simulated</span>' in client.get(address(project, "people/")).content
+
+
+# --- forms --------------------------------------------------------------------------------------
+SETTINGS = {
+    "name": "New name", "description": "", "ranking": "on", "ties": "on", "rationale": "off", "flags": "unsafe, off topic",
+    "ratings": "helpfulness 1 5", "overlap": "3", "lease_minutes": "5", "eval_per_cent": "10",
+}  # fmt: skip
+
+
+def test_settings_are_saved_and_the_switches_not_sent_are_off(client, project, lead):
+    client.force_login(lead)
+    assert client.post(address(project, "settings/"), SETTINGS).status_code == 302
+    project.refresh_from_db()
+    assert (project.name, project.overlap, project.lease_seconds, project.eval_share) == ("New name", 3, 300, 0.1)
+    assert project.form["flags"] == ["unsafe", "off topic"]
+    assert project.form["ratings"] == {"helpfulness": {"low": 1, "high": 5}}
+    assert project.form["none_acceptable"] is False
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("name", "", "required"), ("overlap", "0", "greater than"), ("ratings", "helpfulness high 5", "should read"),
+        ("ratings", "helpfulness 5 1", "low &lt; high"), ("flags", "a, a", "twice"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_beside_its_field(client, project, lead, field, value, said):
+    client.force_login(lead)
+    answer = client.post(address(project, "settings/"), SETTINGS | {field: value})
+    assert answer.status_code == 422
+    assert field in answer.context["form"].errors
+    assert said in answer.content.decode()
+    project.refresh_from_db()
+    assert project.name == "Support replies"
+
+
+def test_only_a_lead_changes_settings_and_pauses(client, project, engineer):
+    client.force_login(engineer)
+    assert client.post(address(project, "settings/"), SETTINGS).status_code == 403
+    assert client.post(address(project, "state/"), {"state": "paused"}).status_code == 403
+    project.refresh_from_db()
+    assert project.state == "open"
+
+
+def test_a_lead_pauses_and_resumes(client, project, lead):
+    client.force_login(lead)
+    client.post(address(project, "state/"), {"state": "paused"})
+    assert Project.objects.get().state == "paused"
+    client.post(address(project, "state/"), {"state": "open"})
+    assert Project.objects.get().state == "open"
+
+
+def test_a_person_makes_a_project_and_leads_it(client, stranger):
+    client.force_login(stranger)
+    sent = SETTINGS | {"name": "Tone of voice", "slug": "", "guideline": "Be kind."}
+    answer = client.post("/projects/new/", sent)
+    assert answer.url == "/projects/tone-of-voice/"
+    assert client.get(answer.url).status_code == 200
+
+
+@pytest.mark.parametrize("slug", ["new", "has spaces", "support"])
+def test_a_short_name_that_cannot_be_is_refused_at_its_field(client, project, lead, slug):
+    client.force_login(lead)
+    answer = client.post("/projects/new/", SETTINGS | {"slug": slug})
+    assert answer.status_code == 422
+    assert "slug" in answer.context["form"].errors
+
+
+def test_a_lead_adds_changes_and_removes_people(client, project, lead, stranger):
+    client.force_login(lead)
+    client.post(address(project, "people/"), {"username": "stranger", "role": "annotator"})
+    assert project.memberships.get(user=stranger).role == "annotator"
+    client.post(address(project, "people/"), {"username": "stranger", "role": "reviewer"})
+    assert project.memberships.get(user=stranger).role == "reviewer"
+    client.post(address(project, f"people/{stranger.pk}/remove/"))
+    assert not project.memberships.filter(user=stranger).exists()
+
+
+def test_an_unknown_name_and_the_last_lead_are_refused(client, project, lead):
+    client.force_login(lead)
+    answer = client.post(address(project, "people/"), {"username": "nobody", "role": "annotator"})
+    assert "no account of this name" in answer.content.decode()
+    answer = client.post(address(project, "people/"), {"username": "lead", "role": "annotator"})
+    assert "make someone else lead first" in answer.content.decode()
+    client.post(address(project, f"people/{lead.pk}/remove/"))
+    assert project.memberships.filter(user=lead).exists()
+
+
+def test_a_new_guideline_is_a_new_version_that_shows_what_changed(client, project, lead):
+    client.force_login(lead)
+    answer = client.post(address(project, "guidelines/"), {"markdown": "Prefer *short* and kind."})
+    assert answer.status_code == 422  # word for word what there is
+    client.post(address(project, "guidelines/"), {"markdown": "Prefer *short*.\r\nName the next step."})
+    page = client.get(address(project, "guidelines/")).content.decode()
+    assert '<span class="diff-removed">− Prefer *short* and kind.' in page
+    assert '<span class="diff-added">+ Name the next step.' in page
+
+
+def test_the_preview_runs_no_html(client, project, lead):
+    client.force_login(lead)
+    answer = client.post(address(project, "guidelines/preview/"), {"markdown": "**bold** <script>alert(1)</script>"})
+    assert "<strong>bold</strong>" in answer.content.decode()
+    assert "<script" not in answer.content.decode()
+
+
+def test_an_import_reports_what_it_took_and_why_it_refused(client, project, lead):
+    client.force_login(lead)
+    lines = factories.completions_rows(2) + [b'{"promt": "x"}', factories.completions_rows(1)[0]]
+    file = SimpleUploadedFile("rows.jsonl", b"\n".join(lines))
+    answer = client.post(address(project, "import/"), {"format": "completions", "file": file}, follow=True)
+    record = answer.context["record"]
+    assert (record.n_taken, record.n_duplicates, record.n_rejected) == (2, 1, 1)
+    assert '<td class="number">3</td><td>has an unknown field' in answer.content.decode()
+
+
+def test_an_empty_file_is_refused_at_its_field(client, project, lead):
+    client.force_login(lead)
+    answer = client.post(address(project, "import/"), {"format": "prompts", "file": io.BytesIO(b"")})
+    assert answer.status_code == 422
+    assert "file" in answer.context["form"].errors
+
+
+def test_a_lead_makes_tasks_for_prompts_that_have_none(client, project, lead):
+    factories.import_rows(project=project, format="completions", lines=factories.completions_rows(4), created_by=lead)
+    client.force_login(lead)
+    answer = client.post(address(project, "tasks/"), {"completions_per_task": 3, "overlap": 2})
+    assert answer.status_code == 302
+    assert project.tasks.count() == 4
+    answer = client.post(address(project, "tasks/"), {"completions_per_task": 1, "overlap": 2})
+    assert "completions_per_task" in answer.context["form"].errors
+
+
+# --- prompts ------------------------------------------------------------------------------------
+def test_prompts_page_by_keyset_and_are_found_by_tag_and_id(client, project, lead):
+    factories.import_rows(project=project, format="completions", lines=factories.completions_rows(60), created_by=lead)
+    client.force_login(lead)
+    first = client.get(address(project, "prompts/")).context["page"]
+    second = client.get(address(project, "prompts/") + "?" + first["older"]).context["page"]
+    assert len(first["rows"]) + len(second["rows"]) == 60
+    assert second["rows"][0].pk < first["rows"][-1].pk
+    assert len(client.get(address(project, "prompts/?q=p59")).context["page"]["rows"]) == 1
+    assert len(client.get(address(project, "prompts/?q=delivery")).context["page"]["rows"]) == 50
+    assert client.get(address(project, "prompts/?q=no such tag")).context["page"]["rows"] == []
+    assert client.get(address(project, "prompts/?before=99999999999999999999")).status_code == 200
+
+
+def test_a_prompt_shows_who_wrote_its_completions_and_how_they_were_ranked(client, filled_project, lead, annotator):
+    factories.judge_all(filled_project, annotator, limit=1)
+    task = filled_project.judgements.get().task
+    client.force_login(lead)
+    page = client.get(address(filled_project, f"prompts/{task.prompt_id}/")).content.decode()
+    assert "tiny@1" in page
+    assert "1 &gt; 2 &gt; 3" in page
+
+
+def test_a_prompt_of_another_project_is_not_found(client, filled_project, lead):
+    other = factories.make_project(factories.make_user("other-lead"), slug="other")
+    factories.fill_project(other, 1)
+    client.force_login(lead)
+    assert client.get(address(filled_project, f"prompts/{other.prompts.get().pk}/")).status_code == 404
