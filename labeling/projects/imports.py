@@ -54,8 +54,10 @@ def import_rows(
     while batch := list(islice(rows, BATCH_ROWS)):
         with transaction.atomic():
             taken, duplicates = _take_batch(project, record, batch)
-        record.n_taken += taken
-        record.n_duplicates += duplicates
+            record.n_taken += taken
+            record.n_duplicates += duplicates
+            # With the rows: an upload that breaks off still counts what it brought.
+            record.save(update_fields=["n_taken", "n_duplicates", "n_rejected"])
     record.rejected = rejected
     record.sha256 = digest.hexdigest()
     record.save(update_fields=["n_taken", "n_duplicates", "n_rejected", "rejected", "sha256"])

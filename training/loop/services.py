@@ -312,7 +312,6 @@ def _resample(iteration: Iteration) -> None:
             new_tasks=pairs,
             overlap=config["compare_overlap"],
             purpose=Task.Purpose.EVALUATION,
-            kind="pairwise",
             priority=priority,
             iteration=iteration.number,
         )
