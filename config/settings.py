@@ -258,6 +258,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 # --- the rest -----------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = HOME / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": FILES}},
     "staticfiles": {
