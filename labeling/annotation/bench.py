@@ -202,9 +202,7 @@ class Bench:
 
     def _ranks(self) -> dict[str, int]:
         rows = _part(self.filled, "ranking", list)
-        return {
-            key: number for number, row in enumerate(rows, 1) if isinstance(row, list) for key in row
-        }
+        return {key: number for number, row in enumerate(rows, 1) if isinstance(row, list) for key in row}
 
     def _rating(self, key: str, axis: str) -> int | None:
         found = _part(self.filled, "ratings", dict).get(key)

@@ -51,9 +51,7 @@ def draft_body_from(data: QueryDict, *, form: dict[str, Any], keys: list[str]) -
         body["ranking"] = rows
     ratings = {
         key: {
-            axis: value
-            for axis in form["ratings"]
-            if (value := _whole(data.get(f"ratings.{key}.{axis}"))) is not None
+            axis: value for axis in form["ratings"] if (value := _whole(data.get(f"ratings.{key}.{axis}"))) is not None
         }
         for key in keys
     }

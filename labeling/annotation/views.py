@@ -145,7 +145,9 @@ def history(request: HttpRequest, slug: str) -> HttpResponse:
     project = _project_or_404(request, slug)
     found = judgements_by(request.user).filter(project=project)
     before = request.GET.get("before", "")
-    page = list((found.filter(pk__lt=int(before)) if before.isdecimal() and len(before) < 18 else found)[: HISTORY_PAGE + 1])
+    page = list(
+        (found.filter(pk__lt=int(before)) if before.isdecimal() and len(before) < 18 else found)[: HISTORY_PAGE + 1]
+    )
     rows = [{"judgement": one, "body": judgement_body(one)} for one in page[:HISTORY_PAGE]]
     context = {
         "project": project,
@@ -196,12 +198,12 @@ def _by_script(request: HttpRequest) -> bool:
 
 
 def _holding(request: HttpRequest) -> list[int]:
-    return [int(word) for word in request.POST.get("holding", "").split(",")[:50] if word.isdecimal() and len(word) < 18]
+    return [
+        int(word) for word in request.POST.get("holding", "").split(",")[:50] if word.isdecimal() and len(word) < 18
+    ]
 
 
-def _bench_page(
-    request: HttpRequest, project: Project, task: Bench | None, *, status: int = 200
-) -> HttpResponse:
+def _bench_page(request: HttpRequest, project: Project, task: Bench | None, *, status: int = 200) -> HttpResponse:
     context = {
         "project": project,
         "section": "bench",

@@ -40,9 +40,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
         "web/error.html",
         {
             "title": "Something broke",
-            "message": (
-                "The fault is ours and is in the server's log. Nothing you submitted before is lost."
-            ),
+            "message": ("The fault is ours and is in the server's log. Nothing you submitted before is lost."),
         },
         status=500,
     )

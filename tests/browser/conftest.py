@@ -22,7 +22,12 @@ from django.db import connections
 from django.test import Client
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = os.environ.get("CHROMIUM", "") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    os.environ.get("CHROMIUM", "")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
+)
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run", "--disable-default-apps", "--disable-extensions",
@@ -64,7 +69,9 @@ def server(chromium, tmp_path_factory) -> Iterator[Site]:
     environment = {**os.environ, "PREFLOOP_HOME": str(home), "PYTHONPATH": str(ROOT)}
     environment.pop("PREFLOOP_DATABASE_URL", None)
     environment["PREFLOOP_SECRET_KEY"] = settings.SECRET_KEY  # sessions made here are good there
-    subprocess.run([sys.executable, ROOT / "manage.py", "migrate", "--verbosity=0"], env=environment, check=True, cwd=home)
+    subprocess.run(
+        [sys.executable, ROOT / "manage.py", "migrate", "--verbosity=0"], env=environment, check=True, cwd=home
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -123,7 +130,9 @@ def open_page(site, chromium) -> Iterator:
     contexts, errors = [], []
 
     def opener(user: object, path: str = "/", **options: object):
-        context = chromium.new_context(**{"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", **options})
+        context = chromium.new_context(
+            **{"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", **options}
+        )
         contexts.append(context)
         context.set_default_timeout(10_000)
         client = Client()

@@ -45,7 +45,9 @@ def tier(page: Page, key: str) -> str | None:
 
 
 def add_rows(project, rows: list[dict]) -> None:
-    import_rows(project=project, format="completions", lines=[canonical_json(row).encode() for row in rows], created_by=None)
+    import_rows(
+        project=project, format="completions", lines=[canonical_json(row).encode() for row in rows], created_by=None
+    )
     create_tasks_for_prompts(project=project, completions_per_task=9)
 
 
@@ -203,8 +205,18 @@ def test_a_drag_to_the_edge_of_a_tier_goes_between(project, annotator, open_page
 
 
 def test_a_phone_ranks_by_tapping_and_nothing_is_wider_than_it(site, project, annotator, open_page):
-    code = "```\n" + "x = 'a very long line of code' " * 9 + "\n```\n\n" + "w" * 300 + "\n\n| a | b |\n|--|--|\n" + "| wide | cell |\n" * 3
-    add_rows(project, [{"prompt": f"{n} {code}", "completions": [{"content": f"{i} {code}"} for i in range(4)]} for n in range(2)])
+    code = (
+        "```\n"
+        + "x = 'a very long line of code' " * 9
+        + "\n```\n\n"
+        + "w" * 300
+        + "\n\n| a | b |\n|--|--|\n"
+        + "| wide | cell |\n" * 3
+    )
+    add_rows(
+        project,
+        [{"prompt": f"{n} {code}", "completions": [{"content": f"{i} {code}"} for i in range(4)]} for n in range(2)],
+    )
     page = open_page(annotator, BENCH, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     for path in ("/", "/profile/", BENCH + "history/", BENCH):
         page.goto(site.url(path))
@@ -333,7 +345,9 @@ def test_two_annotators_never_hold_one_slot(project, annotator, open_page):
     assert Judgement.objects.values("slot").distinct().count() == 6
     assert not Judgement.objects.filter(slot=None).exists()
     held = Lease.objects.filter(state=Lease.State.OPEN)
-    assert held.values("slot").distinct().count() == held.count() == Slot.objects.filter(state=Slot.State.LEASED).count()
+    assert (
+        held.values("slot").distinct().count() == held.count() == Slot.objects.filter(state=Slot.State.LEASED).count()
+    )
 
 
 def test_time_away_from_the_task_is_not_counted(project, annotator, open_page):
@@ -355,7 +369,11 @@ def test_time_away_from_the_task_is_not_counted(project, annotator, open_page):
 def test_hostile_texts_open_nothing_fetch_nothing_and_make_no_element(site, annotator, open_page):
     name = "<img src=x onerror=alert(1)>"
     project = create_project(
-        slug="support", name=name, created_by=factories.make_user("lead"), guideline="\n\n".join(HOSTILE), form={"flags": [name[:40]], "rationale": "off"}
+        slug="support",
+        name=name,
+        created_by=factories.make_user("lead"),
+        guideline="\n\n".join(HOSTILE),
+        form={"flags": [name[:40]], "rationale": "off"},
     )
     add_member(project=project, user=annotator, role=Role.ANNOTATOR)
     texts = [f"{payload}\n\nnumber {number}" for number, payload in enumerate(HOSTILE)]
@@ -368,14 +386,29 @@ def test_hostile_texts_open_nothing_fetch_nothing_and_make_no_element(site, anno
     dialogs, requests, refused = [], [], []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: refused.append(message.text) if "Content Security Policy" in message.text else None)
+    page.on(
+        "console", lambda message: refused.append(message.text) if "Content Security Policy" in message.text else None
+    )
     page.goto(site.url(BENCH))
     for _ in groups:
         keys(page, "g" if page.locator("[data-card=g]").count() == 0 else "l")
         inside = page.locator(".prose").evaluate_all(
             "blocks => [...new Set(blocks.flatMap(block => [...block.querySelectorAll('*')].map(one => one.localName)))]"
         )
-        assert not {"script", "img", "svg", "style", "iframe", "form", "input", "link", "object", "embed", "math", "details"} & set(inside)
+        assert not {
+            "script",
+            "img",
+            "svg",
+            "style",
+            "iframe",
+            "form",
+            "input",
+            "link",
+            "object",
+            "embed",
+            "math",
+            "details",
+        } & set(inside)
         before = task_of(page)
         for card in page.locator("[data-card]").all():
             keys(page, "Shift+" + card.get_attribute("data-card").upper())
@@ -447,3 +480,44 @@ def test_the_next_task_appears_within_a_tenth_of_a_second(project, annotator, op
         })"""
     )
     assert took < 100
+
+
+def test_a_task_whose_time_ran_out_is_told_and_can_still_be_submitted(project, annotator, open_page):
+    change_project(project=project, lease_seconds=30)
+    factories.fill_project(project, 2)
+    page = open_page(annotator, "/profile/")
+    page.clock.install()
+    page.goto(page.url.replace("/profile/", BENCH))
+    page.wait_for_load_state("networkidle")
+    first = task_of(page)
+    Lease.objects.filter(pk=first).update(state=Lease.State.EXPIRED)
+    Slot.objects.filter(leases=first).update(state=Slot.State.FREE, holder=None)
+    keys(page, "a")
+    page.clock.run_for(12_000)
+    expect(page.locator("[data-said]")).to_contain_text("The time on this task ran out")
+    keys(page, "Shift+A", "Shift+B", "Shift+C", "Enter")
+    page.clock.run_for(1_000)
+    saved(page)
+    judgement = Judgement.objects.get()
+    assert judgement.lease_id == first
+    assert not judgement.is_surplus
+
+
+def test_the_theme_follows_the_browser_until_the_person_chooses(project, annotator, open_page):
+    page = open_page(annotator, BENCH, color_scheme="dark")
+    body = page.locator("body")
+    expect(body).to_have_css("background-color", "rgb(19, 20, 21)")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    expect(body).to_have_css("background-color", "rgb(247, 247, 245)")
+    page.reload()
+    expect(body).to_have_css("background-color", "rgb(247, 247, 245)")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_without_scripts_the_bench_is_a_form_that_works(project, annotator, open_page):
+    factories.fill_project(project, 2)
+    page = open_page(annotator, BENCH, java_script_enabled=False)
+    for key, rank in (("a", "2"), ("b", "1"), ("c", "2")):
+        page.get_by_label(f"Rank of {key}", exact=False).and_(page.locator("select")).select_option(rank)
+    page.get_by_role("button", name="Submit").click()
+    assert judgement_body(Judgement.objects.get())["ranking"] == [["b"], ["a", "c"]]

@@ -70,7 +70,9 @@ def test_home_counts_queries_by_project_and_no_more(client, lead, annotator, dja
 @pytest.mark.parametrize("who", ["stranger", "engineer"])
 def test_people_who_do_not_annotate_the_project_get_404_everywhere(client, filled_project, annotator, who, request):
     lease = take_lease(project=filled_project, annotator=annotator)
-    judgement = submit_judgement(lease=lease, submission_key="first-key", body={"ranking": [["a"], ["b"], ["c"]]}).judgement
+    judgement = submit_judgement(
+        lease=lease, submission_key="first-key", body={"ranking": [["a"], ["b"], ["c"]]}
+    ).judgement
     open_lease = take_lease(project=filled_project, annotator=annotator)
     client.force_login(request.getfixturevalue(who))
     gets = [BENCH, path("history"), path("revise", judgement.pk)]
@@ -82,10 +84,14 @@ def test_people_who_do_not_annotate_the_project_get_404_everywhere(client, fille
 
 def test_one_annotator_cannot_touch_anothers_lease_or_judgement(client, filled_project, annotator, other_annotator):
     lease = take_lease(project=filled_project, annotator=annotator)
-    judgement = submit_judgement(lease=lease, submission_key="first-key", body={"ranking": [["a"], ["b"], ["c"]]}).judgement
+    judgement = submit_judgement(
+        lease=lease, submission_key="first-key", body={"ranking": [["a"], ["b"], ["c"]]}
+    ).judgement
     open_lease = take_lease(project=filled_project, annotator=annotator)
     client.force_login(other_annotator)
-    posts = [path(name, open_lease.pk) for name in ("draft", "renew", "submit", "skip")] + [path("revise", judgement.pk)]
+    posts = [path(name, open_lease.pk) for name in ("draft", "renew", "submit", "skip")] + [
+        path("revise", judgement.pk)
+    ]
     assert {client.post(address, answer()).status_code for address in posts} == {404}
     assert client.get(path("revise", judgement.pk)).status_code == 404
     assert Judgement.objects.count() == 1
@@ -116,7 +122,10 @@ def test_the_page_names_no_model_no_completion_id_and_no_gold(bench, filled_proj
     pages = [bench.get(BENCH).content.decode(), bench.post(path("next"), headers=SCRIPT).content.decode()]
     lease = held(annotator)
     bench.post(path("submit", lease.pk), answer())
-    pages += [bench.get(path("history")).content.decode(), bench.get(path("revise", Judgement.objects.get().pk)).content.decode()]
+    pages += [
+        bench.get(path("history")).content.decode(),
+        bench.get(path("revise", Judgement.objects.get().pk)).content.decode(),
+    ]
     for page in pages:
         assert "tiny@1" not in page
         assert "gold" not in page.lower()
@@ -159,7 +168,9 @@ def test_reloading_the_bench_shows_the_same_task_with_its_draft(bench, annotator
     assert "because &lt;b&gt;</textarea>" in page
 
 
-@pytest.mark.parametrize("draft", [[], "text", {"ranking": "abc"}, {"ranking": [None, 3]}, {"ratings": {"a": 3}, "flags": 1}])
+@pytest.mark.parametrize(
+    "draft", [[], "text", {"ranking": "abc"}, {"ranking": [None, 3]}, {"ratings": {"a": 3}, "flags": 1}]
+)
 def test_a_draft_of_another_shape_breaks_no_page(bench, annotator, draft):
     bench.get(BENCH)
     Lease.objects.filter(pk=held(annotator).pk).update(draft=draft)
@@ -173,7 +184,15 @@ def test_the_bench_asks_for_every_part_of_the_form(bench, filled_project):
     }  # fmt: skip
     change_project(project=filled_project, form=form)
     page = bench.get(BENCH).content.decode()
-    for name in ("ratings.a.tone", "flags.b", "acceptable.c", "strength", "correction.a", "rationale", "none_acceptable"):
+    for name in (
+        "ratings.a.tone",
+        "flags.b",
+        "acceptable.c",
+        "strength",
+        "correction.a",
+        "rationale",
+        "none_acceptable",
+    ):
         assert f'name="{name}"' in page
 
 
@@ -199,7 +218,9 @@ def test_a_plain_form_records_the_judgement_and_goes_on(bench, annotator):
 
 def test_a_plain_form_that_lacks_something_comes_back_filled_in(bench, annotator):
     bench.get(BENCH)
-    response = bench.post(path("submit", held(annotator).pk), {"submission_key": "k" * 16, "rank.b": "1", "rationale": "kept"})
+    response = bench.post(
+        path("submit", held(annotator).pk), {"submission_key": "k" * 16, "rank.b": "1", "rationale": "kept"}
+    )
     assert response.status_code == 422
     page = response.content.decode()
     assert "omits &#x27;a&#x27;" in page and "kept</textarea>" in page
@@ -214,7 +235,7 @@ def test_the_script_is_told_what_became_of_it(bench, annotator):
     told = first.json()
     assert told["state"] == "saved"
     assert told["undo_url"] == path("revise", Judgement.objects.get().pk)
-    assert "<b class=\"number\">1</b> today" in told["figures"]
+    assert '<b class="number">1</b> today' in told["figures"]
     assert f'data-task="{held(annotator).pk}"' in told["next"]
     again = bench.post(path("submit", lease.pk), answer(), headers=SCRIPT)
     assert (again.status_code, again.json()["state"]) == (200, "saved")
@@ -245,7 +266,15 @@ def test_an_answer_without_a_proper_key_is_refused(bench, annotator, key):
 
 def test_odd_fields_are_never_a_server_error(bench, annotator):
     bench.get(BENCH)
-    odd = {"rank.a": "9" * 50, "rank.b": "-1", "rank.c": "1.5", "seconds": "nan", "strength": "x", "ratings.a.b.c": "1", "flags.z": "x"}
+    odd = {
+        "rank.a": "9" * 50,
+        "rank.b": "-1",
+        "rank.c": "1.5",
+        "seconds": "nan",
+        "strength": "x",
+        "ratings.a.b.c": "1",
+        "flags.z": "x",
+    }
     assert bench.post(path("submit", held(annotator).pk), answer(**odd), headers=SCRIPT).status_code == 422
     assert bench.post(path("draft", held(annotator).pk), odd).status_code == 200
     assert bench.post(path("next"), {"holding": "a,,-1,99999999999999999999999"}).status_code == 200
@@ -260,7 +289,9 @@ def test_a_late_answer_whose_slot_is_gone_is_kept_and_told(bench, filled_project
     Slot.objects.filter(pk=lease.slot_id).update(expires_at=now() - timedelta(seconds=1))
     free_expired_leases()
     while (theirs := take_lease(project=filled_project, annotator=other_annotator)).task_id != lease.task_id:
-        submit_judgement(lease=theirs, submission_key=f"key-{theirs.pk}", body={"ranking": [["a"], ["b"], ["c"]]}, at=later)
+        submit_judgement(
+            lease=theirs, submission_key=f"key-{theirs.pk}", body={"ranking": [["a"], ["b"], ["c"]]}, at=later
+        )
     response = bench.post(path("submit", lease.pk), answer(), headers=SCRIPT)
     assert response.status_code == 202
     assert response.json()["state"] == "surplus"
