@@ -52,7 +52,11 @@ def project_agreement(project: Project) -> dict[str, Any]:
 
     votes = [statistics.pair_votes(rankings) for rankings in tasks.values() if len(rankings) > 1]
     others = statistics.agreement_with_others(votes)
-    people = [statistics.pair_votes(rankings) for rankings in people_tasks.values() if len(rankings) > 1]
+    agreement = _agreement(votes)
+    agreement_of_people = agreement
+    if people_tasks != tasks:
+        people = [statistics.pair_votes(rankings) for rankings in people_tasks.values() if len(rankings) > 1]
+        agreement_of_people = _agreement(people)
     annotators = [
         {
             "annotator": pseudonym_of(project, User(pk=annotator)),
@@ -75,8 +79,8 @@ def project_agreement(project: Project) -> dict[str, Any]:
         "limited_to": MAX_JUDGEMENTS if limited else None,
         "n_annotators": len(by_annotator),
         "annotator_kinds": dict(Counter(kinds.values())),
-        "agreement": _agreement(votes),
-        "agreement_of_people": _agreement(people),
+        "agreement": agreement,
+        "agreement_of_people": agreement_of_people,
         "position_bias": statistics.position_bias((ranking, order) for _, _, _, ranking, order, _ in rows),
         "seconds_median": statistics.median_seconds(seconds for *_, seconds in rows),
         "annotators": annotators,
@@ -85,11 +89,12 @@ def project_agreement(project: Project) -> dict[str, Any]:
 
 
 def _agreement(votes: list[statistics.PairVotes]) -> dict[str, statistics.Figure]:
+    units = [[list(unit.values()) for unit in task.values()] for task in votes]
     return {
         "pairwise_raw": statistics.pairwise_agreement(votes),
-        "krippendorff_alpha_nominal": statistics.krippendorff_alpha_nominal(
-            [list(unit.values()) for unit in task.values()] for task in votes
-        ),
+        # The first of a pair is the completion that was entered first.
+        "krippendorff_alpha_nominal": statistics.krippendorff_alpha_nominal(units),
+        "krippendorff_alpha_symmetric": statistics.krippendorff_alpha_nominal(units, swap=statistics.OTHER_WAY_ROUND),
     }
 
 

@@ -78,6 +78,10 @@ def pair_votes(rankings: Mapping[Hashable, Ranking]) -> PairVotes:
     return votes
 
 
+# What a vote on a pair becomes when its two completions change places.
+OTHER_WAY_ROUND = {1: -1, -1: 1, 0: 0}
+
+
 def pairwise_agreement(tasks: Iterable[PairVotes]) -> Figure:
     """Share of (pair of annotators, pair of completions) on which two people say the same; ties are an answer.
 
@@ -97,13 +101,19 @@ def pairwise_agreement(tasks: Iterable[PairVotes]) -> Figure:
     return clustered_proportion(agreeing, compared)
 
 
-def krippendorff_alpha_nominal(tasks: Iterable[Iterable[Sequence[Hashable]]], *, seed: int = 0) -> Figure:
+def krippendorff_alpha_nominal(
+    tasks: Iterable[Iterable[Sequence[Hashable]]], *, swap: Mapping[Hashable, Hashable] | None = None, seed: int = 0
+) -> Figure:
     """Krippendorff's alpha for nominal values; units with one value don't count, missing values may be many.
 
     `tasks` holds clusters of units, a unit the values it was given. 1 is perfect agreement, 0 what chance gives.
     Krippendorff, Content Analysis (2018), chapter 12. The interval is the percentile bootstrap over tasks (over at
     most 1,000 blocks of tasks): the usual one over disagreements (evalica's, Hayes') takes a task's pairs as
     independent and comes out too narrow. `n` counts units.
+
+    Which completion of a pair is the first is an accident, yet it moves nominal alpha: where the first is mostly the
+    better one, agreement by chance is held to be high. `swap` ({1: -1, -1: 1}) names values that change places
+    with the sides; chance is then taken from their mean, as if each pair were entered both ways round.
     """
     clusters = [[Counter(unit) for unit in units if len(unit) > 1] for units in tasks]
     clusters = [units for units in clusters if units]
@@ -117,6 +127,14 @@ def krippendorff_alpha_nominal(tasks: Iterable[Iterable[Sequence[Hashable]]], *,
         for unit in units:
             row[0] += sum(count * (count - 1) for count in unit.values()) / (unit.total() - 1)
             row[1:] += [unit[value] for value in values]
+    if swap:
+        values_both_ways = sorted({*values, *(swap.get(value, value) for value in values)}, key=repr)
+        counts = {value: sums[:, 1 + values.index(value)] for value in values}
+        nothing = numpy.zeros(len(sums))
+        mirrored = [
+            (counts.get(value, nothing) + counts.get(swap.get(value, value), nothing)) / 2 for value in values_both_ways
+        ]
+        sums = numpy.column_stack([sums[:, 0], *mirrored])
     value = float(_alpha(sums.sum(axis=0)[None])[0])
     if math.isnan(value):
         return undefined("every answer is the same, so chance can't be told from agreement", n_units)

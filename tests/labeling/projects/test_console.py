@@ -222,7 +222,7 @@ def test_the_preview_runs_no_html(client, project, lead):
 
 def test_an_import_reports_what_it_took_and_why_it_refused(client, project, lead):
     client.force_login(lead)
-    lines = factories.completions_rows(2) + [b'{"promt": "x"}', factories.completions_rows(1)[0]]
+    lines = [*factories.completions_rows(2), b'{"promt": "x"}', factories.completions_rows(1)[0]]
     file = SimpleUploadedFile("rows.jsonl", b"\n".join(lines))
     answer = client.post(address(project, "import/"), {"format": "completions", "file": file}, follow=True)
     record = answer.context["record"]

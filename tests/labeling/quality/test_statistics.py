@@ -6,6 +6,7 @@ import pandas
 import pytest
 
 from labeling.quality.statistics import (
+    OTHER_WAY_ROUND,
     agreement_with_others,
     clustered_proportion,
     krippendorff_alpha_nominal,
@@ -58,6 +59,19 @@ def test_alpha_of_one_answer_only_is_not_defined():
     figure = krippendorff_alpha_nominal([[[1, 1]], [[1, 1, 1]]])
     assert figure["value"] is None
     assert "every answer is the same" in figure["method"]
+
+
+def test_symmetric_alpha_is_that_of_each_pair_entered_both_ways_round():
+    rng = numpy.random.default_rng(4)
+    # The first of a pair wins nine times in ten, and the annotators agree on that.
+    units = [[1 if rng.random() < 0.9 else -1 for _ in range(2)] for _ in range(400)]
+    both_ways = units + [[-vote for vote in unit] for unit in units]
+    expected = evalica.alpha(pandas.DataFrame(both_ways, dtype=float).T).alpha
+    symmetric = krippendorff_alpha_nominal(([unit] for unit in units), swap=OTHER_WAY_ROUND)
+    assert symmetric["value"] == pytest.approx(expected, abs=0.002)
+    assert symmetric["value"] > krippendorff_alpha_nominal([unit] for unit in units)["value"] + 0.3
+    one_sided = krippendorff_alpha_nominal([[[1, 1]], [[1, 1]]], swap=OTHER_WAY_ROUND)
+    assert one_sided["value"] == pytest.approx(1.0)
 
 
 def test_alpha_over_more_tasks_than_blocks_has_an_interval():

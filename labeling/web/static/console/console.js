@@ -75,5 +75,10 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// On a phone the menu is a row that scrolls: the place one is at should be in it.
+const here = document.querySelector(".console-nav [aria-current]");
+const menu = here?.closest(".console-nav");
+if (menu && menu.scrollWidth > menu.clientWidth) menu.scrollLeft = here.offsetLeft - (menu.clientWidth - here.offsetWidth) / 2;
+
 const page = document.querySelector("[data-live-path]");
 if (page) follow(page.dataset.livePath);
