@@ -27,10 +27,9 @@ def _page(path: Path, changed: float) -> SafeString:
 
 
 def chapters() -> list[tuple[str, str]]:
-    """(name, title) of every page there is, those without a place of their own last."""
-    files = {path.stem: path for path in FOLDER.glob("*.md")}
-    names = [name for name in ORDER if name in files] + sorted(files.keys() - set(ORDER))
-    return [(name, _title(files[name], files[name].stat().st_mtime)) for name in names]
+    """(name, title) of every page that is written, in the order of reading."""
+    files = {name: FOLDER / f"{name}.md" for name in ORDER}
+    return [(name, _title(path, path.stat().st_mtime)) for name, path in files.items() if path.exists()]
 
 
 @require_safe

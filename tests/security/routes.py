@@ -82,6 +82,8 @@ ROUTES: dict[str, Page | Public | Api] = {
     "readyz": Public("get"),
     "login/": Public("get", "post"),
     "logout/": Public("post"),
+    "docs/": Public("get"),
+    **{f"docs/{name}/": Public("get") for name in ("quickstart", "annotating", "loop", "training", "api", "glossary")},
     "profile/": Page(get=EVERYONE, post=EVERYONE),
     "profile/tokens/<int:token_id>/revoke/": Page(post=HOLDER),
     # --- the bench ------------------------------------------------------------------------------
