@@ -45,6 +45,7 @@ DEFAULT_CONFIG: dict[str, Any] = {
     "compare_quota": 1.0,
     "compare_overlap": 1,
     "sample": {},
+    "compare_sample": {},  # what differs when old and new policy are sampled to be compared
     "reward_kind": "reward_head",
     "reward": {},
     "policy": {},
@@ -69,7 +70,12 @@ def complete_config(config: dict[str, Any] | None) -> dict[str, Any]:
     if full["reward_kind"] not in ("reward_head", "reward"):
         wrong["reward_kind"] = "must be reward_head or reward"
     else:
-        for key, kind in (("sample", "sample"), ("reward", full["reward_kind"]), ("policy", "dpo")):
+        for key, kind in (
+            ("sample", "sample"),
+            ("compare_sample", "sample"),
+            ("reward", full["reward_kind"]),
+            ("policy", "dpo"),
+        ):
             if not isinstance(full[key], dict):
                 wrong[key] = f"must be an object of options of {KINDS[kind].label}"
             else:
@@ -288,7 +294,7 @@ def _resample(iteration: Iteration) -> None:
     config = iteration.config
     heldout = _heldout_prompts(iteration)
     compared = _train_prompts(iteration)[: config["n_compare_train"]]
-    spec = {**config["sample"], "completions_per_prompt": 1}
+    spec = {**config["sample"], **config["compare_sample"], "completions_per_prompt": 1}
     new = _run_of(
         iteration, "resample_run", kind="sample", model=iteration.policy_after, spec=spec,
         inputs={"prompt_ids": heldout + compared},

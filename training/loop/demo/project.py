@@ -123,13 +123,14 @@ def scale(*, tiny: bool, seed: int) -> Scale:
         )
     return Scale(
         n_train=None,
-        n_heldout=60,
+        n_heldout=64,
         eval_share=0.2,
         config={
             "completions_per_task": 4,
             "n_compare_train": 20,
-            "n_heldout": 60,
-            "sample": {"max_new_tokens": 64, "temperature": 0.8, "seed": seed},
+            "n_heldout": 64,
+            "sample": {"max_new_tokens": 64, "temperature": 0.8, "top_p": 0.95, "seed": seed},
+            "compare_sample": {"temperature": 0.7, "seed": seed + 1},
             "reward": {"seed": seed},
             "policy": {"seed": seed},
         },

@@ -19,6 +19,7 @@ class Report:
     pairs: dict[str, int]
     judgements: dict[str, int]
     reward_accuracy: Figure
+    reward_accuracy_cross_validated: Figure
     dpo_margin: Figure
     win_rate: Figure
     seconds: dict[str, float]
@@ -38,6 +39,7 @@ def report_on(iteration: Iteration) -> Report:
         pairs={split: files[f"pairs.{split}.jsonl"]["rows"] for split in ("train", "eval")},
         judgements=kinds,
         reward_accuracy=figure(iteration.reward_model.metrics, "accuracy"),
+        reward_accuracy_cross_validated=figure(iteration.reward_model.metrics, "cv_accuracy"),
         dpo_margin=figure(iteration.policy_after.metrics, "rewards/margins"),
         win_rate=win_rate(iteration, tag=iteration.config["heldout_tag"]),
         seconds=stage_seconds(iteration),

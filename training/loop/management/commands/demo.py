@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, host: str, port: int, no_serve: bool, seed: int, tiny: bool, **options: Any) -> None:
-        self.console = Console(file=self.stdout._out if hasattr(self.stdout, "_out") else None)
+        self.console = Console(width=None if sys.stdout.isatty() else 110)
         self.began = time.monotonic()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
@@ -244,7 +245,7 @@ class Command(BaseCommand):
             yield show_bar
 
     def print_report(self, report: Report) -> None:
-        table = Table(title="One turn of the loop", title_justify="left", show_edge=False)
+        table = Table(title="One turn of the loop", title_justify="left", box=box.SIMPLE_HEAD)
         for name in ("", "value", "95 % interval", "n"):
             table.add_column(name, justify="left" if not name else "right")
         kinds = ", ".join(f"{count} {kind}" for kind, count in report.judgements.items())
@@ -252,6 +253,7 @@ class Command(BaseCommand):
         table.add_row("  trained on, held out", f"{report.pairs['train']}, {report.pairs['eval']}", "", "")
         for name, figure in (
             ("reward model: accuracy on held-out pairs", report.reward_accuracy),
+            ("  the same, cross-validated by prompt", report.reward_accuracy_cross_validated),
             ("DPO: reward margin on held-out pairs", report.dpo_margin),
             ("win rate of the new policy, held-out prompts", report.win_rate),
         ):
@@ -267,7 +269,7 @@ class Command(BaseCommand):
 
     def print_people(self, url: str, cast: Cast) -> None:
         pages = {"annotator": f"projects/{SLUG}/bench/", "lead": f"projects/{SLUG}/", "engineer": "api/v1/docs/"}
-        table = Table(show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD)
         for name in ("log in as", "password", "begin at"):
             table.add_column(name)
         for name in PEOPLE:
