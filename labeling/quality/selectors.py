@@ -13,6 +13,7 @@ from labeling.projects.services import pseudonym_of
 from labeling.quality import statistics
 
 MAX_JUDGEMENTS = 20_000
+SHAPE = 2  # of the figures: raised when it changes, for the cache outlives the program
 CONSENSUS = "majority of the other annotators on each pair of completions; a tie is an answer; split pairs left out"
 
 
@@ -105,7 +106,7 @@ def cached_agreement(project: Project) -> dict[str, Any]:
     """
     known = _standing(project).aggregate(top=Max("pk"), n=Count("pk"))
     grain = 100 if known["n"] > 5000 else 1
-    key = f"quality:{project.pk}:{(known['top'] or 0) // grain}:{known['n'] // grain}"
+    key = f"quality:{SHAPE}:{project.pk}:{(known['top'] or 0) // grain}:{known['n'] // grain}"
     figures = cache.get(key)
     if figures is None:
         figures = project_agreement(project)

@@ -61,7 +61,7 @@ def figure(value: Any, unit: str = "") -> SafeString:
 @register.filter
 def decimals(value: Any, digits: int = 2) -> str:
     """With a true minus; a dash for what is missing."""
-    return "–" if value is None else _number(float(value), digits)
+    return "–" if value is None or value == "" else _number(float(value), digits)
 
 
 @register.filter
