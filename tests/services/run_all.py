@@ -7,6 +7,7 @@ Run: python -m tests.services.run_all
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,17 @@ def stages() -> list[tuple[str, list[str]]]:
     return found
 
 
+def run(command: list[str]) -> tuple[int, str]:
+    """Its exit status and, of pytest, its closing line."""
+    closing = ""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            if re.search(r"\b(passed|failed|error|errors)\b.* in [\d.]+s", line):
+                closing = ": " + line.strip(" =\n")
+    return process.returncode, closing
+
+
 def main() -> int:
     packages = [package for package, found in PROGRAMS.values() if not found()]
     if packages:
@@ -57,10 +69,10 @@ def main() -> int:
     for name, command in stages():
         print(f"\n--- {name}: {' '.join(['python', *command[1:]])}", flush=True)
         started = time.monotonic()
-        code = subprocess.run(command, cwd=ROOT).returncode
+        code, closing = run(command)
         if code == 5 and "pytest" in command:  # nothing to run there
             code = 0
-        summary.append(f"{'ok' if code == 0 else 'FAILED':7}{time.monotonic() - started:6.0f} s  {name}")
+        summary.append(f"{'ok' if code == 0 else 'FAILED':7}{time.monotonic() - started:6.0f} s  {name}{closing}")
         if code:
             failed.append(name)
     print("\n" + "\n".join(summary))
