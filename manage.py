@@ -4,7 +4,7 @@
 import os
 import sys
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036  (says so to whoever starts it with an older one)
     sys.exit(
         f"Prefloop needs Python 3.11 or newer; this is {sys.version.split()[0]} ({sys.executable}). "
         "Install a newer Python and run: make demo PYTHON=python3.11"

@@ -24,8 +24,12 @@ def make_user(username: str, **extra: object) -> User:
     return create_user(username=username, password=PASSWORD, **extra)
 
 
-def make_project(lead: User, *, slug: str = "support", members: dict[User, str] | None = None, **extra: object) -> Project:
-    project = create_project(slug=slug, name="Support replies", created_by=lead, guideline="Prefer *short* and kind.", **extra)
+def make_project(
+    lead: User, *, slug: str = "support", members: dict[User, str] | None = None, **extra: object
+) -> Project:
+    project = create_project(
+        slug=slug, name="Support replies", created_by=lead, guideline="Prefer *short* and kind.", **extra
+    )
     for user, role in (members or {}).items():
         add_member(project=project, user=user, role=role)
     return project
@@ -33,7 +37,25 @@ def make_project(lead: User, *, slug: str = "support", members: dict[User, str] 
 
 def completions_rows(n: int, n_completions: int = 3, *, start: int = 0, model: str = "tiny@1") -> list[bytes]:
     """JSON lines in the `completions` import format."""
-    words = "amber birch cedar delta ember fjord grove heath inlet juniper kelp larch moss nettle oak pine quartz".split()
+    words = (
+        "amber",
+        "birch",
+        "cedar",
+        "delta",
+        "ember",
+        "fjord",
+        "grove",
+        "heath",
+        "inlet",
+        "juniper",
+        "kelp",
+        "larch",
+        "moss",
+        "nettle",
+        "oak",
+        "pine",
+        "quartz",
+    )
     return [
         canonical_json(
             {
@@ -58,7 +80,10 @@ def fill_project(project: Project, n: int = 5, *, n_completions: int = 3, overla
         project=project, format="completions", lines=completions_rows(n, n_completions), created_by=project.created_by
     )
     create_tasks_for_prompts(
-        project=project, prompts=Prompt.objects.filter(project=project), completions_per_task=n_completions, overlap=overlap
+        project=project,
+        prompts=Prompt.objects.filter(project=project),
+        completions_per_task=n_completions,
+        overlap=overlap,
     )
     return list(project.tasks.order_by("pk"))
 
@@ -79,4 +104,13 @@ def token_for(user: User, scopes: Sequence[str] = tuple(ApiToken.Scope.values), 
     return create_token(user=user, name="test", scopes=scopes, **extra)[1]
 
 
-__all__ = ["PASSWORD", "Role", "completions_rows", "fill_project", "judge_all", "make_project", "make_user", "token_for"]
+__all__ = [
+    "PASSWORD",
+    "Role",
+    "completions_rows",
+    "fill_project",
+    "judge_all",
+    "make_project",
+    "make_user",
+    "token_for",
+]

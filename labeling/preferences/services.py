@@ -139,7 +139,7 @@ def _write_rows(
     judgement_ids = hashlib.sha256()
     try:
         for name in digests:
-            files[name] = open(folder / name, "wb")
+            files[name] = open(folder / name, "wb")  # noqa: SIM115  (closed below)
         for split, votes, pairs in task_rows(project, filters, policy):
             for kind, rows in (("votes", votes), ("pairs", pairs)):
                 name = f"{kind}.{split}.jsonl"

@@ -25,6 +25,8 @@ def store_completions(*, project: Project, model_key: str, path: Path, facts: di
         while lines := list(islice(file, BATCH_ROWS)):
             wanted = {}
             for row in map(orjson.loads, lines):
+                # A model may say anything; a database refuses NUL.
+                row["content"] = row["content"].replace("\x00", "\ufffd")
                 prompt_id = int(row["prompt_id"])
                 if prompt_id in prompt_ids and row["content"].strip():
                     facts_of_row = {
