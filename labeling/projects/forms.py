@@ -11,8 +11,7 @@ from labeling.accounts.roles import Role
 from labeling.projects.feedback import DEFAULT_FORM, SWITCHES
 from labeling.projects.imports import FORMATS
 from labeling.projects.models import Project
-
-RESERVED_SLUGS = {"new"}
+from labeling.projects.services import RESERVED_SLUGS
 
 
 class FeedbackFields(forms.Form):

@@ -14,6 +14,8 @@ from labeling.projects.errors import BadForm, LastLead, SlugTaken
 from labeling.projects.feedback import complete_form
 from labeling.projects.models import Guideline, Membership, Project
 
+RESERVED_SLUGS = {"new"}  # /projects/new/ is the page that makes one
+
 
 def create_project(
     *,
@@ -34,6 +36,8 @@ def create_project(
     full_form, wrong = complete_form(form or {})
     if wrong:
         raise BadForm(wrong)
+    if slug in RESERVED_SLUGS:
+        raise SlugTaken(f"The short name {slug!r} is an address of the site: choose another")
     project = Project(
         slug=slug, name=name, description=description, form=full_form, overlap=overlap,
         lease_seconds=lease_seconds, eval_share=eval_share, created_by=created_by,
@@ -111,8 +115,6 @@ def publish_guideline(*, project: Project, markdown: str, created_by: User | Non
         if latest and latest.markdown == markdown:
             return latest
         version = (project.guidelines.aggregate(top=Max("version"))["top"] or 0) + 1
-        guideline = Guideline.objects.create(
-            project=project, version=version, markdown=markdown, created_by=created_by
-        )
+        guideline = Guideline.objects.create(project=project, version=version, markdown=markdown, created_by=created_by)
         notify(project.live_group, "guideline", version=version)
     return guideline

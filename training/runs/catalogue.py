@@ -55,6 +55,8 @@ EPOCHS = Option(float, "passes over the training pairs", 0.01, 100)
 MAX_STEPS = Option(int, "stop after so many steps; -1: by epochs", -1, 1_000_000)
 MAX_LENGTH = Option(int, "tokens of prompt and completion", 16, 32_768)
 SAVE_STEPS = Option(int, "a checkpoint every so many steps", 1, 100_000)
+ACCUMULATION = Option(int, "batches added up before a step: less memory for the same step", 1, 1024)
+CHECKPOINTING = Option(bool, "compute activations twice to hold fewer of them: less memory, a fifth slower")
 RANK = Option(int, "rank of the LoRA adapter", 1, 512)
 ALPHA = Option(int, "scale of the LoRA adapter", 1, 2048)
 
@@ -113,6 +115,8 @@ KINDS: dict[str, Kind] = {
             "num_train_epochs": EPOCHS,
             "max_steps": MAX_STEPS,
             "per_device_train_batch_size": BATCH,
+            "gradient_accumulation_steps": ACCUMULATION,
+            "gradient_checkpointing": CHECKPOINTING,
             "max_length": MAX_LENGTH,
             "save_steps": SAVE_STEPS,
             "seed": SEED,
@@ -136,6 +140,8 @@ KINDS: dict[str, Kind] = {
             "num_train_epochs": EPOCHS,
             "max_steps": MAX_STEPS,
             "per_device_train_batch_size": BATCH,
+            "gradient_accumulation_steps": ACCUMULATION,
+            "gradient_checkpointing": CHECKPOINTING,
             "per_device_eval_batch_size": BATCH,
             "max_length": MAX_LENGTH,
             "adapter_rank": RANK,
