@@ -28,6 +28,7 @@ HTTPS = env.flag("PREFLOOP_HTTPS")
 CSRF_TRUSTED_ORIGINS = env.words("PREFLOOP_TRUSTED_ORIGINS", [])
 # Where browsers reach the `live` process. Empty: same host, this port (the proxy joins the two in production).
 LIVE_PORT = env.number("PREFLOOP_LIVE_PORT", 0, low=0, high=65535)
+METRICS_TOKEN = env.text("PREFLOOP_METRICS_TOKEN")  # what Prometheus sends to /metrics; empty: staff only
 TRUSTED_PROXIES = env.number("PREFLOOP_TRUSTED_PROXIES", 0, low=0, high=8)
 
 INSTALLED_APPS = [
@@ -42,7 +43,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
-    "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_htmx",
@@ -119,9 +119,6 @@ MODELS = HOME / "models"  # weights, safetensors only
 REDIS_URL = env.text("PREFLOOP_REDIS_URL")
 if REDIS_URL:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
-    CHANNEL_LAYERS = {
-        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
-    }
     CELERY_BROKER_URL = REDIS_URL
     CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 else:
@@ -131,7 +128,6 @@ else:
             "LOCATION": str(HOME / "cache"),
         }
     }
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     _queue = HOME / "queue"
     for _folder in ("messages", "processed", "control"):
         (_queue / _folder).mkdir(parents=True, exist_ok=True)

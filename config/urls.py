@@ -3,6 +3,8 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from config.metrics import metrics
+
 urlpatterns = [
     path("", include("labeling.web.urls")),
     path("", include("labeling.accounts.urls")),
@@ -13,6 +15,7 @@ urlpatterns = [
     path("projects/<slug:slug>/iterations/", include("training.loop.urls")),
     path("projects/", include("labeling.projects.urls")),
     path("docs/", include("labeling.web.docs_urls")),
+    path("metrics", metrics, name="metrics"),
     path("api/v1/", include("config.api_urls")),
     path("admin/", admin.site.urls),
 ]

@@ -22,7 +22,7 @@ NEEDED_BYTES = 3_000_000_000
 # Oldest versions without known holes or faults that matter here.
 FLOORS = {
     "Django": "5.2.13", "djangorestframework": "3.17.2", "channels": "4.3", "celery": "5.6", "granian": "2.8",
-    "psycopg": "3.2", "evalica": "0.4.2", "pyarrow": "21", "orjson": "3.11",
+    "psycopg": "3.2", "pyarrow": "21", "orjson": "3.11",
 }  # fmt: skip
 TRAINING_FLOORS = {"torch": "2.8", "transformers": "5.10", "trl": "1.16", "peft": "0.21", "accelerate": "1.15"}
 GGUF_MAGIC = b"GGUF"

@@ -80,10 +80,11 @@ ROUTES: dict[str, Page | Public | Api] = {
     "": Page(get=EVERYONE),
     "healthz": Public("get"),
     "readyz": Public("get"),
+    "metrics": Page(get={"admin"}),
     "login/": Public("get", "post"),
     "logout/": Public("post"),
     "docs/": Public("get"),
-    **{f"docs/{name}/": Public("get") for name in ("quickstart", "annotating", "loop", "training", "api", "glossary")},
+    **{f"docs/{name}/": Public("get") for name in ("quickstart", "annotating", "loop", "training", "api", "operating", "glossary")},
     "profile/": Page(get=EVERYONE, post=EVERYONE),
     "profile/tokens/<int:token_id>/revoke/": Page(post=HOLDER),
     # --- the bench ------------------------------------------------------------------------------
