@@ -252,9 +252,12 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
             )
         )
     model, peft_config = check_model(args.model), None
+    # A frozen base stays in the type that its matrices are multiplied in: autocast would round float32 weights to
+    # it again in every forward. The adapter itself is float32, and so are its optimiser's small steps.
+    dtype = torch.bfloat16 if config.bf16 and (args.adapter or args.adapter_rank) else torch.float32
     if args.adapter:
         # DPOTrainer keeps a frozen copy of the adapter it is given, as the reference.
-        base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        base = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
         model = PeftModel.from_pretrained(base, check_adapter(args.adapter), is_trainable=True)
     elif args.adapter_rank:
         peft_config = LoraConfig(
@@ -263,6 +266,8 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
             lora_alpha=args.adapter_alpha,
             target_modules="all-linear",
         )
+    if not args.adapter:
+        config.model_init_kwargs = {**(config.model_init_kwargs or {}), "dtype": str(dtype).removeprefix("torch.")}
     trainer = PairDPOTrainer(
         model=model,
         args=config,
