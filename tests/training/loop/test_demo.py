@@ -39,6 +39,16 @@ def start_demo(home: Path, *options: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """What it printed up to the line with these words, or all of it."""
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if words in line:
+            break
+    return printed
+
+
 def rows(home: Path, query: str) -> list[tuple]:
     with sqlite3.connect(f"file:{home / 'prefloop.sqlite3'}?mode=ro", uri=True) as database:
         return database.execute(query).fetchall()
@@ -55,6 +65,11 @@ def test_the_demo_turns_the_loop_goes_on_after_a_kill_and_may_run_twice(tmp_path
         time.sleep(0.1)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    interrupted = start_demo(home)
+    assert "The site is up" in read_until(interrupted, "The site is up")
+    interrupted.send_signal(signal.SIGINT)
+    printed, _ = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130 and "goes on from here" in printed and "Traceback" not in printed
 
     finished = start_demo(home)
     printed, _ = finished.communicate(timeout=240)

@@ -58,7 +58,13 @@ class Command(BaseCommand):
             "--tiny", action="store_true", help="a tiny random model and few prompts: shows the machinery, not progress"
         )
 
-    def handle(self, *, host: str, port: int, no_serve: bool, seed: int, tiny: bool, **options: Any) -> None:
+    def handle(self, **options: Any) -> None:
+        try:
+            self.run(**options)
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. `make demo` goes on from here.", returncode=130) from None
+
+    def run(self, *, host: str, port: int, no_serve: bool, seed: int, tiny: bool, **options: Any) -> None:
         self.console = Console(width=None if sys.stdout.isatty() else 110)
         self.began = time.monotonic()
         for number in (signal.SIGINT, signal.SIGTERM):
