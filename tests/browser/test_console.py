@@ -71,6 +71,7 @@ def test_the_curves_of_a_running_run_grow_without_a_reload(world, open_page):
     rewards = page.locator(".plot", has_text="Reward")
     assert rewards.locator(".plot-key").all_inner_texts() == ["chosen", "rejected"]
     rewards.locator("summary").click()
+    rewards.locator("tbody tr").nth(6).wait_for()  # the table is made when it is opened
     assert rewards.locator("tbody tr").count() == 7
     with page.expect_download() as download:
         rewards.get_by_text("CSV", exact=True).last.click()

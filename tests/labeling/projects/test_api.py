@@ -16,12 +16,17 @@ NDJSON = {"content_type": "application/x-ndjson"}
 
 
 def test_a_person_makes_a_project_and_is_its_lead(stranger):
-    answer = Caller(stranger).post("projects/", {"slug": "new", "name": "New", "guideline": "Be *kind*."})
+    answer = Caller(stranger).post("projects/", {"slug": "fresh", "name": "New", "guideline": "Be *kind*."})
     assert answer.status_code == 201
     made = answer.json()
-    assert (made["slug"], made["role"], made["overlap"]) == ("new", "lead", 1)
+    assert (made["slug"], made["role"], made["overlap"]) == ("fresh", "lead", 1)
     assert isinstance(made["id"], str) and made["guideline"] == {"version": 1, "markdown": "Be *kind*."}
     assert made["form"]["ranking"] is True
+
+
+def test_a_short_name_that_is_an_address_of_the_site_is_refused(stranger):
+    answer = Caller(stranger).post("projects/", {"slug": "new", "name": "New"})
+    assert answer.status_code == 400 and "slug" in answer.json()["error"]["fields"]
 
 
 def test_a_simulated_account_makes_no_project(db):
