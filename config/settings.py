@@ -9,6 +9,7 @@ from pathlib import Path
 import dj_database_url
 from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from config import environment as env
 
@@ -153,7 +154,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "queue" / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "free expired leases": {"task": "labeling.annotation.tasks.free_expired_leases", "schedule": 10.0},
     "hand on lost runs": {"task": "training.runs.tasks.sweep_runs", "schedule": 10.0},
-    "advance iterations": {"task": "training.loop.tasks.advance_iterations", "schedule": 15.0},
+    "advance iterations": {"task": "training.loop.tasks.advance_iterations", "schedule": 5.0},
     "forget old events": {"task": "labeling.live.tasks.forget_old_events", "schedule": 3600.0},
 }
 
@@ -269,7 +270,12 @@ LANGUAGE_CODE = "en"
 USE_I18N = True
 TIME_ZONE = "UTC"
 USE_TZ = True
-UNFOLD = {"SITE_TITLE": "Prefloop", "SITE_HEADER": "Prefloop", "SITE_SYMBOL": "all_inclusive"}
+UNFOLD = {
+    "SITE_TITLE": "Prefloop",
+    "SITE_HEADER": "Prefloop",
+    "SITE_SYMBOL": "all_inclusive",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("web/icon.svg")}],
+}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
