@@ -131,6 +131,7 @@ def scale(*, tiny: bool, seed: int) -> Scale:
             "n_heldout": 64,
             "sample": {"max_new_tokens": 64, "temperature": 0.8, "top_p": 0.95, "seed": seed},
             "compare_sample": {"temperature": 0.7, "seed": seed + 1},
+            "compare_overlap": len(SIMULATED),
             "reward": {"seed": seed},
             "policy": {"seed": seed},
         },

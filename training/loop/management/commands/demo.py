@@ -165,7 +165,8 @@ class Command(BaseCommand):
                         project=iteration.project_id, iteration=iteration.number,
                         purpose=Task.Purpose.EVALUATION, prompt__tags__icontains=json.dumps(tagged),
                     ).count()  # fmt: skip
-                    self.judge(iteration, url, cast, Task.Purpose.EVALUATION, heldout, show, annotators=1)
+                    annotators = iteration.config["compare_overlap"]
+                    self.judge(iteration, url, cast, Task.Purpose.EVALUATION, heldout, show, annotators=annotators)
                     return iteration
                 run = next((run for run in self.runs_of(iteration) if run and not run.is_over), None)
                 show(iteration.get_stage_display(), run.progress if run else 0.0, run.status_text if run else "")
