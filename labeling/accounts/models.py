@@ -10,6 +10,9 @@ class User(AbstractUser):
         IMPORTED = "imported", "imported annotator"
 
     kind = models.CharField(max_length=12, choices=Kind.choices, default=Kind.HUMAN)
+    language = models.CharField(
+        max_length=8, blank=True, help_text="of the pages for annotators; empty: what the browser asks for"
+    )
 
     class Meta(AbstractUser.Meta):
         constraints = [

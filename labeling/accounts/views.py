@@ -1,9 +1,11 @@
 """One's own account: API tokens. Logging in and out are Django's own views, wired in urls.py."""
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.timezone import now
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -38,3 +40,15 @@ def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
     revoke_token(token=token)
     messages.success(request, f"{token.name} is revoked: it opens nothing any more.")
     return redirect("accounts:profile")
+
+
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """Show the pages in this language: on this browser, and wherever else the person logs in."""
+    wanted, back = request.POST.get("language", ""), request.POST.get("next", "")
+    response = redirect(back if url_has_allowed_host_and_scheme(back, {request.get_host()}) else "home")
+    if wanted in dict(settings.LANGUAGES):
+        response.set_cookie(settings.LANGUAGE_COOKIE_NAME, wanted, max_age=365 * 86400, samesite="Lax")
+        if request.user.is_authenticated:
+            type(request.user).objects.filter(pk=request.user.pk).update(language=wanted)
+    return response

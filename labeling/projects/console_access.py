@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils import translation
 
 from labeling.accounts.roles import READING, STEERING, TRAINING
 from labeling.projects.models import Membership, Project
@@ -34,7 +35,8 @@ def console_page(*, to_change: Collection[str] = ()) -> Callable[[View], View]:
             request.console_role = membership.role  # type: ignore[attr-defined]
             if request.method not in SAFE_METHODS and membership.role not in to_change:
                 return refused(request, membership.project)
-            return view(request, membership.project, **kwargs)
+            with translation.override("en"):  # pages for leads are English, so their dates and form errors are
+                return view(request, membership.project, **kwargs)
 
         return opened
 

@@ -1,9 +1,12 @@
 """Pages of the site itself: the way in, errors, health."""
 
+from django.conf import settings
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils import translation
 from django.views.decorators.http import require_safe
+from django.views.i18n import JavaScriptCatalog
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -50,6 +53,17 @@ def _api_error(code: str, message: str, *, status: int) -> JsonResponse:
     from labeling.web.api import error_body  # pages must not wait for the REST framework to load
 
     return JsonResponse(error_body(code, message), status=status)
+
+
+@require_safe
+def catalogue(request: HttpRequest, language: str) -> HttpResponse:
+    """What the scripts say, in this language. The address carries the version, so browsers may keep it."""
+    if language not in dict(settings.LANGUAGES):
+        raise Http404(f"There is no language {language!r}")
+    with translation.override(language):
+        response = JavaScriptCatalog.as_view(packages=["labeling.web"])(request)
+    response["Cache-Control"] = "public, max-age=86400"
+    return response
 
 
 @require_safe

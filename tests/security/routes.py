@@ -79,6 +79,8 @@ ROUTES: dict[str, Page | Public | Api] = {
     # --- the site -------------------------------------------------------------------------------
     "": Page(get=EVERYONE),
     "healthz": Public("get"),
+    "language/": Public("post"),
+    "language/<str:language>.js": Public("get"),
     "readyz": Public("get"),
     "metrics": Page(get={"admin"}),
     "login/": Public("get", "post"),

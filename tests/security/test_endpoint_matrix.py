@@ -51,7 +51,7 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     iteration = Iteration.objects.create(project=project, number=1, policy_before=base)
     token, _ = create_token(user=annotator, name="theirs")
     return {
-        "slug": project.slug, "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
+        "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,
         "user_id": reviewer.pk, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",
