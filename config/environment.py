@@ -1,8 +1,11 @@
 """Reads settings from environment variables; a bad value stops the start and says which."""
 
+import json
 import os
+import re
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -62,3 +65,39 @@ def secret(name: str, path: Path) -> str:
             f"{path} holds no usable key: delete it, and the next start makes a new one"
         )
     return value
+
+
+def model_servers(name: str, *, local_port: int, local_key: str) -> dict[str, dict[str, str]]:
+    """Servers to talk with by name, each with `url` (ending in /v1 or the like) and `key`, which may be empty.
+
+    Keys stay in variables of their own, so that the list itself holds no secret.
+    """
+    found: dict[str, dict[str, str]] = {}
+    if local_port:
+        found["local"] = {"url": f"http://127.0.0.1:{local_port}/v1", "key": local_key}
+    value = text(name)
+    if not value:
+        return found
+    try:
+        servers = json.loads(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is not JSON: {error}") from None
+    if not isinstance(servers, dict):
+        raise ImproperlyConfigured(f'{name} must be an object: {{"name": {{"url": "http://..."}}}}')
+    for server, facts in servers.items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", server):
+            raise ImproperlyConfigured(f"{name}: {server!r} is no name: lower-case letters, digits, - and _")
+        if not isinstance(facts, dict) or not set(facts) <= {"url", "api_key_env"}:
+            raise ImproperlyConfigured(f"{name}: {server} takes url and api_key_env, nothing else")
+        url, key_name = facts.get("url"), facts.get("api_key_env", "")
+        try:
+            parts = urlsplit(url) if isinstance(url, str) else None
+        except ValueError:
+            parts = None
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ImproperlyConfigured(f"{name}: the url of {server} must be http(s)://host/..., without a password")
+        key = text(key_name) if isinstance(key_name, str) and key_name else ""
+        if key_name and not key:
+            raise ImproperlyConfigured(f"{name}: {server} takes its key from {key_name}, which is not set")
+        found[server] = {"url": url.rstrip("/"), "key": key}
+    return found

@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "labeling.accounts",
     "labeling.projects",
     "labeling.annotation",
+    "labeling.conversation",
     "labeling.quality",
     "labeling.preferences",
     "training.registry",
@@ -167,6 +168,15 @@ RUN_LOST_AFTER_SECONDS = 30
 RUN_MAX_ATTEMPTS = 3
 # Kinds of run that this installation's workers execute with more than one process, by accelerate configuration.
 TORCH_THREADS = env.number("PREFLOOP_TORCH_THREADS", 0, low=0, high=512)  # 0: all cores
+
+# --- models to talk with ------------------------------------------------------------------------
+# Servers of the OpenAI protocol, by name: {"vllm": {"url": "http://gpu1:8000/v1", "api_key_env": "VLLM_KEY"}}.
+# Only the operator names addresses. `local` is the process `model` of `up`, which listens on the loopback alone.
+MODEL_SERVER_KEY = env.secret("PREFLOOP_MODEL_SERVER_KEY", HOME / "keys" / "model_server_key")
+MODEL_PORT = env.number("PREFLOOP_MODEL_PORT", 0, low=0, high=65535)
+MODEL_SERVERS = env.model_servers("PREFLOOP_MODEL_SERVERS", local_port=MODEL_PORT, local_key=MODEL_SERVER_KEY)
+MODEL_FIRST_TOKEN_SECONDS = env.number("PREFLOOP_MODEL_FIRST_TOKEN_SECONDS", 60, low=1, high=3600)
+MODEL_NEXT_TOKEN_SECONDS = env.number("PREFLOOP_MODEL_NEXT_TOKEN_SECONDS", 20, low=1, high=3600)
 
 # --- people -------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

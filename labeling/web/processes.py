@@ -1,7 +1,8 @@
-"""The processes of one site: `web`, `live` and two workers, started together, watched and stopped together.
+"""The processes of one site: `web`, `live`, `model` and two workers, started together, watched and stopped together.
 
 web     granian, WSGI threads: pages and API
-live    granian, ASGI: sockets alone
+live    granian, ASGI: sockets, and the completions of live conversations
+model   holds a loopback port; serves local models from the first request until nobody has asked for a while
 worker  Celery, queue `default`, with the clock of periodic tasks inside
 gpu     Celery, queue `gpu`, one run at a time
 """
@@ -31,6 +32,7 @@ WORKERS_WAIT_SECONDS = 1.5  # so that four starting interpreters don't hold up t
 # Measured on two cores: two workers of four threads serve a tenth more requests than one of eight and take
 # 60 MB more. One keeps `web` below 160 MB; more cores earn more workers.
 THREADS_OF_WEB = 8
+MODEL_IDLE_SECONDS = 900
 
 
 class PortTaken(Exception):
@@ -53,13 +55,18 @@ def web_workers() -> int:
 def site_processes(*, host: str, port: int, worker: bool = True) -> list[Process]:
     """What `manage.py up` runs. `live` listens on the port after `port`, and the pages are told so."""
     python = sys.executable
+    model_port = settings.MODEL_PORT or free_loopback_port(port + 2)
     granian = [python, "-m", "granian", "--host", host, "--log-level", "error", "--respawn-failed-workers"]
     celery = [
         python, "-m", "celery", "--quiet", "-A", "config", "worker", "--loglevel", "WARNING",
         # Workers that greet and watch each other go deaf when Redis restarts.
         "--without-mingle", "--without-gossip", "--without-heartbeat",
     ]  # fmt: skip
-    environment = {"PREFLOOP_LIVE_PORT": str(port + 1), "PREFLOOP_HOME": str(settings.HOME)}
+    environment = {
+        "PREFLOOP_LIVE_PORT": str(port + 1),
+        "PREFLOOP_MODEL_PORT": str(model_port),
+        "PREFLOOP_HOME": str(settings.HOME),
+    }
     processes = [
         Process(
             "web",
@@ -73,8 +80,16 @@ def site_processes(*, host: str, port: int, worker: bool = True) -> list[Process
         Process(
             "live",
             [
-                *granian, "--port", str(port + 1), "--interface", "asginl", "--workers", "1",
+                *granian, "--port", str(port + 1), "--interface", "asgi", "--workers", "1",
                 "--workers-kill-timeout", "5", "config.asgi:application",
+            ],
+            environment,
+        ),
+        Process(
+            "model",
+            [
+                python, "-m", "training.sampling.on_demand", "127.0.0.1", str(model_port), "--",
+                python, "manage.py", "serve_models", "--idle-seconds", str(MODEL_IDLE_SECONDS),
             ],
             environment,
         ),
@@ -95,6 +110,19 @@ def site_processes(*, host: str, port: int, worker: bool = True) -> list[Process
             ),
         ]
     return processes
+
+
+def free_loopback_port(wanted: int) -> int:
+    """`wanted`, else any port that nobody listens on."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except (OSError, OverflowError):
+                continue
+            return probe.getsockname()[1]
+    raise PortTaken("No free port is left on the loopback interface")
 
 
 def refuse_taken_ports(host: str, *ports: int) -> None:
