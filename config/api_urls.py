@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from labeling.accounts import api as accounts
 from labeling.annotation import api as annotation
+from labeling.images import api as images
 from labeling.preferences import api as preferences
 from labeling.projects import api as projects
 from labeling.quality import api as quality
@@ -25,6 +26,7 @@ urlpatterns = [
     path("projects/<slug:slug>/", projects.ProjectView.as_view(), name="project"),
     path("projects/<slug:slug>/members/", projects.MembersView.as_view(), name="members"),
     path("projects/<slug:slug>/imports/", projects.ImportsView.as_view(), name="imports"),
+    path("projects/<slug:slug>/images/", images.ImagesView.as_view(), name="images"),
     path("projects/<slug:slug>/tasks/", annotation.TasksView.as_view(), name="tasks"),
     path("projects/<slug:slug>/leases/", annotation.LeasesView.as_view(), name="leases"),
     path("projects/<slug:slug>/judgements/", annotation.JudgementsView.as_view(), name="judgements"),
@@ -34,6 +36,7 @@ urlpatterns = [
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),
     path("leases/<str:lease_id>/draft/", annotation.DraftView.as_view(), name="draft"),
     path("leases/<str:lease_id>/renew/", annotation.RenewView.as_view(), name="renew"),
+    path("leases/<str:lease_id>/report/", annotation.ReportView.as_view(), name="report"),
     path("leases/<str:lease_id>/skip/", annotation.SkipView.as_view(), name="skip"),
     path("leases/<str:lease_id>/judgement/", annotation.SubmitView.as_view(), name="submit"),
     path("judgements/<str:judgement_id>/revision/", annotation.RevisionView.as_view(), name="revision"),

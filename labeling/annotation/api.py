@@ -20,6 +20,7 @@ from labeling.annotation.serializers import (
     LeaseSerializer,
     NewTasksSerializer,
     RenewedSerializer,
+    ReportSerializer,
     SkipSerializer,
     SubmittedSerializer,
     TasksMadeSerializer,
@@ -28,6 +29,7 @@ from labeling.annotation.services import (
     Submission,
     create_tasks_for_prompts,
     renew_lease,
+    report_prompt,
     revise_judgement,
     save_draft,
     skip_lease,
@@ -48,7 +50,9 @@ KEY_HEADER = header(
 
 
 class TasksView(ApiView):
-    @describe("create_tasks", tag="annotation", body=NewTasksSerializer, answers={201: TasksMadeSerializer}, errors=[404])
+    @describe(
+        "create_tasks", tag="annotation", body=NewTasksSerializer, answers={201: TasksMadeSerializer}, errors=[404]
+    )
     def post(self, request: Request, slug: str) -> Response:
         """Open a task over each of the prompts, by default those that have none. A task that is there is left alone."""
         project = self.project(slug, TRAINING)
@@ -106,7 +110,13 @@ class LeaseView(ApiView):
 
 
 class DraftView(LeaseView):
-    @describe("save_draft", tag="annotation", body={"application/json": {"type": "object"}}, answers={204: None}, errors=[404, 409])
+    @describe(
+        "save_draft",
+        tag="annotation",
+        body={"application/json": {"type": "object"}},
+        answers={204: None},
+        errors=[404, 409],
+    )
     def put(self, request: Request, lease_id: str) -> Response:
         """Keep what the annotator has so far: any JSON object. It comes back with the lease."""
         lease = self.lease(lease_id)
@@ -129,9 +139,16 @@ class SkipView(LeaseView):
     def post(self, request: Request, lease_id: str) -> Response:
         """Give the task back; it is not offered to the caller again."""
         lease = self.lease(lease_id)
-        reason = self.parsed(SkipSerializer)["reason"]
         with _refusals():
-            skip_lease(lease=lease, reason=reason)
+            skip_lease(lease=lease, **self.parsed(SkipSerializer))
+        return Response(status=204)
+
+
+class ReportView(LeaseView):
+    @describe("report_prompt", tag="annotation", body=ReportSerializer, answers={204: None}, errors=[404])
+    def post(self, request: Request, lease_id: str) -> Response:
+        """Tell the leads that something is wrong with the prompt. The task stays with the caller."""
+        report_prompt(lease=self.lease(lease_id), **self.parsed(ReportSerializer))
         return Response(status=204)
 
 

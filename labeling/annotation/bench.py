@@ -3,22 +3,36 @@
 import re
 import secrets
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from django.db.models import Exists, OuterRef
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Judgement, Lease, Slot, Task
-from labeling.annotation.selectors import own_figures, shown_completions
+from labeling.annotation.selectors import own_figures, shown_completions, shown_messages
+from labeling.projects.feedback import PER_COMPLETION
 from labeling.projects.models import Guideline, Project
 
 MOST_COUNTED = 500
-SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
-VERDICTS = (
-    ("much better", 3),
-    ("better", 2),
-    ("slightly", 1),
+SPEAKERS = {
+    "system": gettext_lazy("System"),
+    "user": gettext_lazy("User"),
+    "assistant": gettext_lazy("Assistant"),
+}
+A_BETTER = (
+    (gettext_lazy("a much better"), 3),
+    (gettext_lazy("a better"), 2),
+    (gettext_lazy("a slightly"), 1),
+)
+B_BETTER = (
+    (gettext_lazy("b slightly"), 1),
+    (gettext_lazy("b better"), 2),
+    (gettext_lazy("b much better"), 3),
 )
 
 
@@ -54,9 +68,18 @@ def figures_of(user: User, project: Project) -> Figures:
 
 @dataclass(frozen=True)
 class Turn:
-    speaker: str
+    speaker: str | Promise
     role: str
     content: str
+    is_folded: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a rating scale, with the lead's word for it if there is one."""
+
+    value: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -64,8 +87,15 @@ class Scale:
     """One rating axis of one card."""
 
     axis: str
-    values: range
+    steps: list[Step]
     value: int | None
+    help: str
+
+    @property
+    def ends(self) -> str:
+        """What the lowest and the highest step mean, if the lead said so."""
+        said = [f"{step.value} {step.label}" for step in self.steps if step.label]
+        return " · ".join(said)
 
 
 @dataclass(frozen=True)
@@ -79,6 +109,7 @@ class Card:
     flags: list[str]
     scales: list[Scale]
     correction: str
+    marks: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -86,10 +117,11 @@ class Verdict:
     """One step of the scale between two completions: key on the keyboard, words, ranks, strength."""
 
     key: str
-    words: str
+    words: str | Promise
     rank_a: int
     rank_b: int
     strength: int | None
+    none_acceptable: bool = False
 
 
 @dataclass
@@ -116,7 +148,20 @@ class Bench:
 
     @property
     def layout(self) -> str:
-        return "pair" if self.is_pair else "tiers" if self.form["ranking"] else "rating"
+        """How the completions are laid out: two side by side, tiers, one below the other, or only a place to write."""
+        if self.is_pair:
+            return "pair"
+        n = len(self.lease.order_shown)
+        return "writing" if n == 0 else "tiers" if self.ranks_completions else "rating"
+
+    @property
+    def ranks_completions(self) -> bool:
+        return self.form["ranking"] and len(self.lease.order_shown) > 1
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether something is asked about each completion beside its rank."""
+        return any(self.form[part] for part in PER_COMPLETION)
 
     @property
     def may_submit(self) -> bool:
@@ -131,10 +176,23 @@ class Bench:
 
     @property
     def turns(self) -> list[Turn]:
+        """The prompt's messages as the project shows them; a hidden system prompt is not there at all."""
+        messages = shown_messages(self.lease)
+        fold = self.project.bench["fold_turns"]
+        # Of a long conversation the first message and the last ones stay open: what it is about, what it came to.
+        n_folded = max(0, len(messages) - fold - 1) if fold else 0
         return [
-            Turn(SPEAKERS.get(message["role"], message["role"]), message["role"], message["content"])
-            for message in self.lease.task.prompt.messages
-        ]
+            Turn(
+                SPEAKERS.get(message["role"], message["role"]), message["role"], message["content"],
+                is_folded=0 < index <= n_folded,
+            )
+            for index, message in enumerate(messages)
+        ]  # fmt: skip
+
+    @property
+    def turn_groups(self) -> list[tuple[bool, list[Turn]]]:
+        """Turns in their order, those that are folded in a group of their own."""
+        return [(folded, list(turns)) for folded, turns in groupby(self.turns, key=lambda turn: turn.is_folded)]
 
     @property
     def guideline(self) -> Guideline | None:
@@ -157,10 +215,11 @@ class Bench:
                 acceptable=_part(filled, "acceptable", dict).get(shown.key),
                 flags=_part(filled, "flags", dict).get(shown.key) or [],
                 scales=[
-                    Scale(axis, range(ends["low"], ends["high"] + 1), self._rating(shown.key, axis))
-                    for axis, ends in self.form["ratings"].items()
+                    Scale(axis, _steps(scale), self._rating(shown.key, axis), scale.get("help", ""))
+                    for axis, scale in self.form["ratings"].items()
                 ],
                 correction=_part(filled, "corrections", dict).get(shown.key) or "",
+                marks=_part(_part(filled, "marks", dict), shown.key, list),
             )
             for shown in shown_completions(self.lease)
         ]
@@ -172,33 +231,27 @@ class Bench:
     @property
     def verdicts(self) -> list[Verdict]:
         """From a is better to b is better; seven steps if the form asks for strength, else three."""
-        steps = VERDICTS if self.form["strength"] else (("better", None),)
-        found = [(f"a {words}", 1, 2, strength) for words, strength in steps]
+        strong = self.form["strength"]
+        a_better, b_better = (A_BETTER, B_BETTER) if strong else (((_("a better"), None),), ((_("b better"), None),))
+        found: list[tuple[str | Promise, int, int, int | None]] = [(words, 1, 2, step) for words, step in a_better]
         if self.form["ties"]:
-            found.append(("equal", 1, 1, None))
-        found += [(f"b {words}", 2, 1, strength) for words, strength in reversed(steps)]
-        return [Verdict(str(number), *verdict) for number, verdict in enumerate(found, 1)]
-
-    @property
-    def guideline_key(self) -> str:
-        """g, unless a completion has that letter."""
-        return "g" if len(self.lease.order_shown) < 7 else "l"
-
-    @property
-    def edit_key(self) -> str:
-        """e, unless a completion has that letter."""
-        return "e" if len(self.lease.order_shown) < 5 else "v"
+            found.append((_("equal"), 1, 1, None))
+        found += [(words, 2, 1, step) for words, step in b_better]
+        verdicts = [Verdict(str(number), *verdict) for number, verdict in enumerate(found, 1)]
+        if self.form["ties"] and self.form["none_acceptable"]:
+            verdicts.append(Verdict("0", _("both bad"), 1, 1, None, none_acceptable=True))
+        return verdicts
 
     @property
     def strengths(self) -> list[tuple[int, str]]:
-        return [(1, "slightly"), (2, "better"), (3, "much better")]
+        return [(1, _("slightly")), (2, _("better")), (3, _("much better"))]
 
     @property
     def one_key_decides(self) -> bool:
         """The verdict alone answers the whole form, so its key may submit as well."""
         form = self.form
-        asks_more = form["acceptable"] or form["flags"] or form["ratings"] or form["corrections"]
-        return self.is_pair and form["rationale"] == "off" and not asks_more and not self.judgement
+        asks_more = any(form[part] for part in PER_COMPLETION) or form["demonstration"] != "off"
+        return self.is_pair and form["rationale"] != "required" and not asks_more and not self.judgement
 
     def _ranks(self) -> dict[str, int]:
         rows = _part(self.filled, "ranking", list)
@@ -207,6 +260,11 @@ class Bench:
     def _rating(self, key: str, axis: str) -> int | None:
         found = _part(self.filled, "ratings", dict).get(key)
         return found.get(axis) if isinstance(found, dict) else None
+
+
+def _steps(scale: dict[str, Any]) -> list[Step]:
+    labels = scale.get("labels", {})
+    return [Step(value, labels.get(str(value), "")) for value in range(scale["low"], scale["high"] + 1)]
 
 
 def _part(filled: dict[str, Any], name: str, kind: type) -> Any:

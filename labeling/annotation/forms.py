@@ -1,17 +1,13 @@
-"""Reads what the bench sends: `rank.a=1`, `flags.b=unsafe`, `ratings.a.helpfulness=4`, ..."""
+"""Reads what the bench sends: `rank.a=1`, `flags.b=unsafe`, `ratings.a.helpfulness=4`, `marks.a=[{...}]`, ..."""
 
+import json
 import math
 from typing import Any
 
 from django import forms
 from django.http import QueryDict
 
-SKIP_REASONS = (
-    "I don't understand the prompt",
-    "It needs knowledge that I don't have",
-    "A text is broken or cut off",
-    "I'd rather not read this",
-)
+from labeling.annotation.models import Lease, PromptReport
 
 
 class SubmissionForm(forms.Form):
@@ -21,12 +17,13 @@ class SubmissionForm(forms.Form):
 
 
 class SkipForm(forms.Form):
-    reason = forms.CharField(required=False, max_length=120)
-    note = forms.CharField(required=False, max_length=170)
+    reason = forms.ChoiceField(choices=Lease.SkipReason.choices, required=False)
+    note = forms.CharField(required=False, max_length=300)
 
-    @property
-    def text(self) -> str:
-        return ": ".join(filter(None, [self.cleaned_data["reason"], self.cleaned_data["note"]]))
+
+class ReportForm(forms.Form):
+    reason = forms.ChoiceField(choices=PromptReport.Reason.choices)
+    note = forms.CharField(required=False, max_length=2000)
 
 
 def judgement_body_from(data: QueryDict, *, form: dict[str, Any], keys: list[str]) -> dict[str, Any]:
@@ -64,10 +61,13 @@ def draft_body_from(data: QueryDict, *, form: dict[str, Any], keys: list[str]) -
         "corrections": {
             key: text for key in keys if (text := data.get(f"correction.{key}", "").replace("\r\n", "\n").strip())
         },
+        "marks": {key: marks for key in keys if (marks := _marks(data.get(f"marks.{key}")))},
     }
     body.update({name: part for name, part in parts.items() if part})
     if (strength := _whole(data.get("strength"))) is not None:
         body["strength"] = strength
+    if demonstration := data.get("demonstration", "").replace("\r\n", "\n").strip():
+        body["demonstration"] = demonstration
     if data.get("none_acceptable"):
         body["none_acceptable"] = True
     if rationale := data.get("rationale", "").replace("\r\n", "\n").strip():
@@ -79,6 +79,16 @@ def draft_body_from(data: QueryDict, *, form: dict[str, Any], keys: list[str]) -
     if math.isfinite(seconds) and seconds >= 0:
         body["seconds"] = round(min(seconds, 86_400.0), 1)
     return body
+
+
+def _marks(text: str | None) -> Any:
+    """A list of marks as JSON; what can't be read is passed on, for the service to refuse by name."""
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _whole(text: str | None) -> int | None:

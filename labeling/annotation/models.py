@@ -9,6 +9,7 @@ import secrets
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from labeling.projects.models import Completion, Guideline, Project, Prompt
 
@@ -27,6 +28,8 @@ class Task(models.Model):
     class Purpose(models.TextChoices):
         PREFERENCE = "preference", "preference data"
         EVALUATION = "evaluation", "comparing policies"
+
+    CONVERSATION = "conversation"  # the kind of a task that is a turn of a live conversation
 
     public_id = models.CharField(max_length=32, unique=True, default=new_public_id)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tasks")
@@ -79,9 +82,7 @@ class Slot(models.Model):
     priority = models.IntegerField(default=0)
     state = models.CharField(max_length=8, choices=State.choices, default=State.FREE)
     expires_at = models.DateTimeField(null=True)
-    holder = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
+    holder = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["task", "number"], name="slot_number_once_a_task")]
@@ -102,6 +103,13 @@ class Lease(models.Model):
         EXPIRED = "expired", "expired"
         SKIPPED = "skipped", "skipped"
 
+    class SkipReason(models.TextChoices):
+        UNCLEAR = "unclear", _("I don't understand the prompt")
+        NEEDS_EXPERT = "needs_expert", _("It needs an expert")
+        NOT_RANKABLE = "not_rankable", _("The completions can't be compared")
+        BROKEN = "broken", _("A text is broken or cut off")
+        RATHER_NOT = "rather_not", _("I'd rather not read this")
+
     slot = models.ForeignKey(Slot, on_delete=models.CASCADE, related_name="leases")
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="leases")
     annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="leases")
@@ -110,7 +118,8 @@ class Lease(models.Model):
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     expires_at = models.DateTimeField()
     draft = models.JSONField(null=True)
-    skip_reason = models.CharField(max_length=300, blank=True)
+    skip_reason = models.CharField(max_length=20, blank=True, choices=SkipReason.choices)
+    skip_note = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True)
 
@@ -142,22 +151,16 @@ class Judgement(models.Model):
         Slot, null=True, on_delete=models.CASCADE, related_name="judgements", help_text="null: surplus"
     )
     lease = models.ForeignKey(Lease, on_delete=models.CASCADE, related_name="judgements")
-    annotator = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="judgements"
-    )
+    annotator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="judgements")
     annotator_kind = models.CharField(max_length=12)
     guideline = models.ForeignKey(Guideline, null=True, on_delete=models.PROTECT, related_name="+")
     submission_key = models.CharField(max_length=80)
     body_hash = models.CharField(max_length=64)
     order_shown = models.JSONField(help_text="completion ids in the order shown")
-    ranking = models.JSONField(
-        help_text="completion ids, best first, ties in one inner list; [] if none was asked for"
-    )
+    ranking = models.JSONField(help_text="completion ids, best first, ties in one inner list; [] if none was asked for")
     feedback = models.JSONField(default=dict, help_text="the other parts, completions named by id")
     seconds = models.FloatField(null=True)
-    supersedes = models.OneToOneField(
-        "self", null=True, on_delete=models.PROTECT, related_name="superseded_by"
-    )
+    supersedes = models.OneToOneField("self", null=True, on_delete=models.PROTECT, related_name="superseded_by")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -183,3 +186,36 @@ class Judgement(models.Model):
     @property
     def is_surplus(self) -> bool:
         return self.slot_id is None
+
+
+class PromptReport(models.Model):
+    """An annotator's word to the leads that something is wrong with a prompt."""
+
+    class Reason(models.TextChoices):
+        HARMFUL = "harmful", _("It is harmful or disturbing")
+        PERSONAL_DATA = "personal_data", _("It holds personal data")
+        BROKEN = "broken", _("It is broken or cut off")
+        DUPLICATE = "duplicate", _("I have seen it before")
+        OTHER = "other", _("Something else")
+
+    class State(models.TextChoices):
+        OPEN = "open", "open"
+        KEPT = "kept", "prompt kept"
+        CLOSED_TASKS = "closed_tasks", "tasks closed"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompt_reports")
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="reports")
+    reporter = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=20, choices=Reason.choices)
+    note = models.CharField(max_length=2000, blank=True)
+    state = models.CharField(max_length=12, choices=State.choices, default=State.OPEN)
+    settled_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    settled_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["prompt", "reporter"], name="one_report_a_prompt_and_person")]
+        indexes = [models.Index(fields=["project", "state"])]
+
+    def __str__(self) -> str:
+        return f"report of prompt {self.prompt_id}"

@@ -1,7 +1,7 @@
 """What a person may see of tasks, leases and judgements."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Count, Q, QuerySet
 from django.utils.timezone import now
@@ -52,6 +52,12 @@ class ShownCompletion:
     content: str
 
 
+def shown_messages(lease: Lease) -> list[dict[str, str]]:
+    """The prompt as an annotator may see it: without the system prompt where the project hides it."""
+    hides = lease.task.project.bench["system_prompts"] == "hidden"
+    return [message for message in lease.task.prompt.messages if not (hides and message["role"] == "system")]
+
+
 def shown_completions(lease: Lease) -> list[ShownCompletion]:
     contents = dict(lease.task.completions.values_list("pk", "content"))
     return [ShownCompletion(key, contents[pk]) for key, pk in keys_of(lease.order_shown).items()]
@@ -98,9 +104,22 @@ class OwnFigures:
     seconds_median: float | None
 
 
+def day_of(at: datetime) -> datetime:
+    """When the day (UTC) of this moment began."""
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def cap_reached(user: User, project: Project, at: datetime | None = None) -> bool:
+    """Whether the person has been given as many tasks today as the project allows. No query where it sets no cap."""
+    cap = project.bench["daily_cap"]
+    if not cap:
+        return False
+    given = Lease.objects.filter(annotator=user, task__project=project, created_at__gte=day_of(at or now()))
+    return given.values("task").distinct().count() >= cap
+
+
 def own_figures(user: User, project: Project, at: datetime | None = None) -> OwnFigures:
     at = at or now()
-    since = at - timedelta(hours=at.hour, minutes=at.minute, seconds=at.second)
-    mine = Judgement.objects.filter(annotator=user, project=project, created_at__gte=since, supersedes=None)
+    mine = Judgement.objects.filter(annotator=user, project=project, created_at__gte=day_of(at), supersedes=None)
     seconds = sorted(mine.exclude(seconds=None).order_by("-pk").values_list("seconds", flat=True)[:200])
     return OwnFigures(mine.count(), seconds[len(seconds) // 2] if seconds else None)

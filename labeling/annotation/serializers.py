@@ -2,8 +2,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from labeling.annotation.models import Judgement, Lease
-from labeling.annotation.selectors import shown_completions
+from labeling.annotation.models import Judgement, Lease, PromptReport, Task
+from labeling.annotation.selectors import shown_completions, shown_messages
 from labeling.annotation.services import judgement_body
 from labeling.projects.serializers import MAX_OVERLAP, GuidelineSerializer
 from labeling.projects.services import pseudonym_of
@@ -11,6 +11,7 @@ from labeling.projects.text import ROLES
 from labeling.web.api import StrictSerializer, Text, Whole
 
 TASK_KINDS = ("ranking", "pairwise")
+SHOWN_KINDS = (*TASK_KINDS, Task.CONVERSATION)
 MAX_PROMPTS = 10_000
 MAX_HOLDING = 100
 
@@ -20,7 +21,10 @@ class NewTasksSerializer(StrictSerializer):
     overlap = Whole(
         min_value=1, max_value=MAX_OVERLAP, required=False, help_text="judgements a task; default: the project's"
     )
-    completions_per_task = Whole(min_value=2, max_value=9, default=4)
+    completions_per_task = Whole(
+        min_value=0, max_value=9, default=4,
+        help_text="1: a task for each completion; 0: annotators write from nothing, where the form asks for that alone",
+    )  # fmt: skip
     prompts = serializers.ListField(
         child=Text(max_length=120), min_length=1, max_length=MAX_PROMPTS, required=False,
         help_text="ids of prompts, given at the import or by this site; default: all that have no task",
@@ -51,7 +55,7 @@ class ShownCompletionSerializer(serializers.Serializer):
 
 class ShownTaskSerializer(serializers.Serializer):
     id = serializers.CharField()
-    kind = serializers.ChoiceField(TASK_KINDS)
+    kind = serializers.ChoiceField(SHOWN_KINDS)
     prompt = MessageSerializer(many=True)
     completions = ShownCompletionSerializer(many=True)
     form = serializers.DictField()
@@ -75,7 +79,7 @@ class LeaseSerializer(serializers.Serializer):
                 "task": {
                     "id": task.public_id,
                     "kind": task.kind,
-                    "prompt": task.prompt.messages,
+                    "prompt": shown_messages(lease),
                     "completions": shown_completions(lease),
                     "form": task.project.form,
                 },
@@ -90,7 +94,23 @@ class RenewedSerializer(serializers.Serializer):
 
 
 class SkipSerializer(StrictSerializer):
-    reason = Text(max_length=300, allow_blank=True, default="")
+    reason = Text(
+        max_length=300, allow_blank=True, default="",
+        help_text=f"one of {', '.join(Lease.SkipReason.values)}; anything else is kept as a note",
+    )  # fmt: skip
+    note = Text(max_length=300, allow_blank=True, default="")
+
+
+class ReportSerializer(StrictSerializer):
+    reason = serializers.ChoiceField(PromptReport.Reason.values)
+    note = Text(max_length=2000, allow_blank=True, default="")
+
+
+class MarkSerializer(serializers.Serializer):
+    start = serializers.IntegerField(min_value=0, help_text="first character marked, counted in code points from 0")
+    end = serializers.IntegerField(min_value=1, help_text="first character no longer marked")
+    label = serializers.CharField(help_text="one of the form's marks")
+    comment = serializers.CharField(required=False)
 
 
 class JudgementBodySerializer(serializers.Serializer):
@@ -101,14 +121,12 @@ class JudgementBodySerializer(serializers.Serializer):
         help_text="keys, best first; ties share an inner list; every completion exactly once",
     )  # fmt: skip
     strength = serializers.IntegerField(min_value=1, max_value=3, required=False)
-    ratings = serializers.DictField(
-        child=serializers.DictField(child=serializers.IntegerField()), required=False
-    )
+    ratings = serializers.DictField(child=serializers.DictField(child=serializers.IntegerField()), required=False)
     acceptable = serializers.DictField(child=serializers.BooleanField(), required=False)
-    flags = serializers.DictField(
-        child=serializers.ListField(child=serializers.CharField()), required=False
-    )
+    flags = serializers.DictField(child=serializers.ListField(child=serializers.CharField()), required=False)
     corrections = serializers.DictField(child=serializers.CharField(), required=False)
+    marks = serializers.DictField(child=MarkSerializer(many=True), required=False, help_text="spans of completions")
+    demonstration = serializers.CharField(required=False, help_text="a completion written from nothing")
     none_acceptable = serializers.BooleanField(required=False)
     rationale = serializers.CharField(required=False)
     seconds = serializers.FloatField(min_value=0, max_value=86400, required=False)

@@ -12,24 +12,27 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from labeling.accounts.roles import ANNOTATING, Role
 from labeling.annotation.bench import Bench, figures_of, n_tasks_left
 from labeling.annotation.errors import AnnotationError, LeaseLost
 from labeling.annotation.forms import (
-    SKIP_REASONS,
+    ReportForm,
     SkipForm,
     SubmissionForm,
     draft_body_from,
     judgement_body_from,
 )
-from labeling.annotation.models import Judgement, Lease
-from labeling.annotation.selectors import KEYS, judgements_by, leases_held_by
+from labeling.annotation.models import Judgement, Lease, PromptReport
+from labeling.annotation.selectors import KEYS, cap_reached, judgements_by, leases_held_by
 from labeling.annotation.services import (
     Submission,
     judgement_body,
     renew_lease,
+    report_prompt,
     revise_judgement,
     save_draft,
     skip_lease,
@@ -37,11 +40,13 @@ from labeling.annotation.services import (
     take_lease,
 )
 from labeling.projects.feedback import BadAnswer
-from labeling.projects.models import Project
+from labeling.projects.models import Membership, Project
 from labeling.projects.selectors import projects_of
+from labeling.projects.services import agree_to_warning
+from labeling.projects.text import sha256
 
 HISTORY_PAGE = 30
-SURPLUS = (
+SURPLUS = gettext_lazy(
     "Kept as an extra judgement: the time on this task had run out and someone else judged it meanwhile. "
     "Nothing is lost; it is counted apart."
 )
@@ -72,8 +77,20 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_safe
 def bench(request: HttpRequest, slug: str) -> HttpResponse:
     project = _project_or_404(request, slug)
+    membership = _membership(request, project)
+    if project.bench["content_warning"] and membership.agreed_to != sha256(project.bench["content_warning"]):
+        return render(request, "annotation/warning.html", {"project": project, "section": "bench"})
     lease = take_lease(project=project, annotator=request.user)
     return _bench_page(request, project, Bench(lease, lease.draft or {}) if lease else None)
+
+
+@login_required
+@require_POST
+def agree(request: HttpRequest, slug: str) -> HttpResponse:
+    """The person has read the content warning and wants to go on."""
+    project = _project_or_404(request, slug)
+    agree_to_warning(membership=_membership(request, project))
+    return redirect("annotation:bench", slug)
 
 
 @login_required
@@ -125,10 +142,9 @@ def submit(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
 def skip(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
     lease = _lease_or_404(request, slug, lease_id)
     form = SkipForm(request.POST)
-    reason = form.text if form.is_valid() else ""
     project = lease.task.project
     try:
-        skip_lease(lease=lease, reason=reason)
+        skip_lease(lease=lease, **(form.cleaned_data if form.is_valid() else {}))
     except LeaseLost as error:
         if _by_script(request):
             return _refused(error)
@@ -136,6 +152,18 @@ def skip(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
     if _by_script(request):
         return JsonResponse({"state": "skipped", "figures": _figures(request, project)})
     return redirect("annotation:bench", slug)
+
+
+@login_required
+@require_POST
+def report(request: HttpRequest, slug: str, lease_id: int) -> HttpResponse:
+    """Tell the leads that something is wrong with the prompt; the task stays on the bench."""
+    lease = _lease_or_404(request, slug, lease_id)
+    form = ReportForm(request.POST)
+    if not form.is_valid():
+        return JsonResponse({"state": "invalid", "message": _("Say what is wrong with the prompt")}, status=422)
+    report_prompt(lease=lease, **form.cleaned_data)
+    return JsonResponse({"state": "reported", "message": _("Reported to the leads of the project")})
 
 
 # --- one's own past judgements ------------------------------------------------------------------
@@ -184,6 +212,10 @@ def _project_or_404(request: HttpRequest, slug: str) -> Project:
     return get_object_or_404(projects_of(request.user, roles=ANNOTATING), slug=slug)
 
 
+def _membership(request: HttpRequest, project: Project) -> Membership:
+    return project.memberships.select_related("project").get(user=request.user)
+
+
 def _lease_or_404(request: HttpRequest, slug: str, lease_id: int) -> Lease:
     project = _project_or_404(request, slug)
     return get_object_or_404(leases_held_by(request.user), pk=lease_id, task__project=project)
@@ -209,7 +241,9 @@ def _bench_page(request: HttpRequest, project: Project, task: Bench | None, *, s
         "section": "bench",
         "bench": task,
         "figures": figures_of(request.user, project),
-        "skip_reasons": SKIP_REASONS,
+        "skip_reasons": Lease.SkipReason.choices,
+        "report_reasons": PromptReport.Reason.choices,
+        "cap_reached": task is None and cap_reached(request.user, project),
         "last": judgements_by(request.user).filter(project=project).first() if project.allows_revision else None,
     }
     return _no_store(render(request, "annotation/bench.html", context, status=status))
@@ -226,7 +260,7 @@ def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
     project = task.project
     form = SubmissionForm(request.POST)
     if not form.is_valid():
-        return _wrong(request, task, {"submission_key": "is missing: reload the page"})
+        return _wrong(request, task, {"submission_key": _("is missing: reload the page")})
     try:
         submission: Submission = take(form.cleaned_data["submission_key"])
     except BadAnswer as error:
@@ -244,7 +278,7 @@ def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
         return redirect("annotation:bench", project.slug)
     answer = {
         "state": "surplus" if surplus else "saved",
-        "message": SURPLUS if surplus else "Saved",
+        "message": str(SURPLUS) if surplus else _("Saved"),
         "undo_url": _undo_url(project, judgement),
         "figures": _figures(request, project),
     }

@@ -9,11 +9,17 @@ class SlugTaken(ProjectError):
 class BadForm(ProjectError):
     """The feedback form is not one that Prefloop knows. `fields` names the wrong parts."""
 
+    what = "The feedback form"
+
     def __init__(self, fields: dict[str, str]) -> None:
         self.fields = fields
-        super().__init__(
-            "The feedback form is wrong: " + "; ".join(f"{key}: {value}" for key, value in fields.items())
-        )
+        super().__init__(f"{self.what} is wrong: " + "; ".join(f"{key}: {value}" for key, value in fields.items()))
+
+
+class BadBench(BadForm):
+    """The settings of the bench are not ones that Prefloop knows."""
+
+    what = "The bench"
 
 
 class LastLead(ProjectError):

@@ -13,24 +13,21 @@ class Project(models.Model):
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
     form = models.JSONField(default=dict, help_text="the feedback form: see labeling/projects/feedback.py")
+    bench = models.JSONField(
+        default=dict, help_text="how the bench shows tasks: see labeling/projects/bench_settings.py"
+    )
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     overlap = models.PositiveSmallIntegerField(default=1, help_text="judgements wanted for a new task")
     lease_seconds = models.PositiveIntegerField(default=1200)
     allows_revision = models.BooleanField(default=True)
-    eval_share = models.FloatField(
-        default=0.2, help_text="share of prompt groups kept for evaluation, 0 to 1"
-    )
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
+    eval_share = models.FloatField(default=0.2, help_text="share of prompt groups kept for evaluation, 0 to 1")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=models.Q(overlap__gte=1), name="project_overlap_at_least_one"),
-            models.CheckConstraint(
-                condition=models.Q(lease_seconds__gte=30), name="project_lease_at_least_30_s"
-            ),
+            models.CheckConstraint(condition=models.Q(lease_seconds__gte=30), name="project_lease_at_least_30_s"),
             models.CheckConstraint(
                 condition=models.Q(eval_share__gte=0, eval_share__lte=0.9),
                 name="project_eval_share_is_a_share",
@@ -50,6 +47,9 @@ class Membership(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role.choices)
     pseudonym = models.CharField(max_length=32)
+    agreed_to = models.CharField(
+        max_length=64, blank=True, help_text="SHA-256 of the content warning that the person agreed to"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -68,9 +68,7 @@ class Guideline(models.Model):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="guidelines")
     version = models.PositiveIntegerField()
     markdown = models.TextField()
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -91,9 +89,7 @@ class Import(models.Model):
     n_duplicates = models.PositiveIntegerField(default=0)
     n_rejected = models.PositiveIntegerField(default=0)
     rejected = models.JSONField(default=list, help_text="the first rows refused: [{line, reason}]")
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
-    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -105,9 +101,7 @@ class Prompt(models.Model):
     external_id = models.CharField(max_length=120, blank=True)
     messages = models.JSONField(help_text="[{role, content}], the last one the user's")
     content_hash = models.CharField(max_length=64)
-    group_id = models.CharField(
-        max_length=16, help_text="prompts alike but for case, digits and marks share it"
-    )
+    group_id = models.CharField(max_length=16, help_text="prompts alike but for case, digits and marks share it")
     source = models.CharField(max_length=200, blank=True)
     licence = models.CharField(max_length=80, blank=True)
     tags = models.JSONField(default=list)
@@ -115,9 +109,7 @@ class Prompt(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["project", "content_hash"], name="prompt_once_a_project")
-        ]
+        constraints = [models.UniqueConstraint(fields=["project", "content_hash"], name="prompt_once_a_project")]
         indexes = [
             models.Index(fields=["project", "group_id"]),
             models.Index(fields=["project", "external_id"]),
@@ -128,31 +120,35 @@ class Prompt(models.Model):
 
 
 class Completion(models.Model):
-    """One text that answers a prompt. `model_key` is the registry's word for who wrote it; annotators never see it."""
+    """One text that answers a prompt. `model_key` is the registry's word for who wrote it; annotators never see it.
+
+    What an annotator wrote has them as `author`: a correction of the completion that it `corrects`, or a demonstration.
+    """
 
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="completions")
     content = models.TextField()
     content_hash = models.CharField(max_length=64)
-    model_key = models.CharField(
-        max_length=120, blank=True, help_text="such as smollm2-135m@3; empty: unknown"
-    )
-    sampling = models.JSONField(
-        default=dict, help_text="temperature, top_p, max_new_tokens, seed, adapter, ..."
-    )
+    model_key = models.CharField(max_length=120, blank=True, help_text="such as smollm2-135m@3; empty: unknown")
+    sampling = models.JSONField(default=dict, help_text="temperature, top_p, max_new_tokens, seed, adapter, ...")
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
-    corrects = models.ForeignKey(
-        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="corrections"
-    )
+    corrects = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="corrections")
     batch = models.ForeignKey(Import, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["prompt", "content_hash", "model_key"], name="completion_once_a_prompt_and_model"
-            )
+                fields=["prompt", "content_hash", "model_key"],
+                condition=models.Q(author=None),
+                name="completion_once_a_prompt_and_model",
+            ),
+            models.UniqueConstraint(
+                fields=["prompt", "content_hash", "author"],
+                condition=models.Q(author__isnull=False),
+                name="completion_once_a_prompt_and_author",
+            ),
         ]
         indexes = [models.Index(fields=["model_key"])]
 

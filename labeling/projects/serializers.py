@@ -17,8 +17,9 @@ class ProjectFields(StrictSerializer):
 
     name = Text(max_length=120)
     description = Text(max_length=10_000, allow_blank=True, required=False)
-    form = serializers.DictField(
-        required=False, help_text="the feedback form; parts left out get their default"
+    form = serializers.DictField(required=False, help_text="the feedback form; parts left out get their default")
+    bench = serializers.DictField(
+        required=False, help_text="how the bench shows tasks and cares for people; parts left out get their default"
     )
     overlap = Whole(min_value=1, max_value=MAX_OVERLAP, required=False)
     lease_seconds = Whole(min_value=30, max_value=MAX_LEASE_SECONDS, required=False)
@@ -50,6 +51,7 @@ class ProjectSerializer(serializers.Serializer):
     state = serializers.ChoiceField(Project.State.choices)
     role = serializers.ChoiceField(Role.choices, help_text="the caller's")
     form = serializers.DictField()
+    bench = serializers.DictField()
     overlap = serializers.IntegerField()
     lease_seconds = serializers.IntegerField()
     eval_share = serializers.FloatField()

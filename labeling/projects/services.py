@@ -10,9 +10,11 @@ from django.db.models import Max
 from labeling.accounts.models import User
 from labeling.accounts.roles import Role
 from labeling.live.services import notify
-from labeling.projects.errors import BadForm, LastLead, SlugTaken
+from labeling.projects.bench_settings import complete_bench_settings
+from labeling.projects.errors import BadBench, BadForm, LastLead, SlugTaken
 from labeling.projects.feedback import complete_form
 from labeling.projects.models import Guideline, Membership, Project
+from labeling.projects.text import sha256
 
 RESERVED_SLUGS = {"new"}  # /projects/new/ is the page that makes one
 
@@ -24,6 +26,7 @@ def create_project(
     created_by: User,
     description: str = "",
     form: dict | None = None,
+    bench: dict | None = None,
     overlap: int = 1,
     lease_seconds: int = 1200,
     eval_share: float = 0.2,
@@ -31,15 +34,14 @@ def create_project(
 ) -> Project:
     """Make a project with its maker as first lead, and version 1 of the guideline if one is given.
 
-    Raises BadForm naming the wrong parts of the feedback form, and SlugTaken.
+    Raises BadForm and BadBench naming the wrong parts of the feedback form and of the bench's settings, and SlugTaken.
     """
-    full_form, wrong = complete_form(form or {})
-    if wrong:
-        raise BadForm(wrong)
+    full_form = _checked_form(form or {})
+    full_bench = _checked_bench(bench or {})
     if slug in RESERVED_SLUGS:
         raise SlugTaken(f"The short name {slug!r} is an address of the site: choose another")
     project = Project(
-        slug=slug, name=name, description=description, form=full_form, overlap=overlap,
+        slug=slug, name=name, description=description, form=full_form, bench=full_bench, overlap=overlap,
         lease_seconds=lease_seconds, eval_share=eval_share, created_by=created_by,
     )  # fmt: skip
     project.full_clean(exclude=["slug"], validate_unique=False)
@@ -56,20 +58,40 @@ def create_project(
 
 
 def change_project(*, project: Project, **changes: object) -> Project:
-    """Change name, description, form, overlap, lease_seconds, state, allows_revision or eval_share.
+    """Change name, description, form, bench, overlap, lease_seconds, state, allows_revision or eval_share.
 
-    Raises BadForm, and ValidationError naming the field.
+    Raises BadForm, BadBench, and ValidationError naming the field.
     """
     if "form" in changes:
-        changes["form"], wrong = complete_form(changes["form"])  # type: ignore[arg-type]
-        if wrong:
-            raise BadForm(wrong)
+        changes["form"] = _checked_form(changes["form"])
+    if "bench" in changes:
+        changes["bench"] = _checked_bench(changes["bench"])
     for name, value in changes.items():
         setattr(project, name, value)
     project.full_clean(validate_unique=False)
     project.save(update_fields=list(changes))
     notify(project.live_group, "project")
     return project
+
+
+def _checked_form(form: object) -> dict:
+    full, wrong = complete_form(form)  # type: ignore[arg-type]
+    if wrong:
+        raise BadForm(wrong)
+    return full
+
+
+def _checked_bench(settings: object) -> dict:
+    full, wrong = complete_bench_settings(settings)
+    if wrong:
+        raise BadBench(wrong)
+    return full
+
+
+def agree_to_warning(*, membership: Membership) -> None:
+    """The person has read the project's content warning, as it stands, and wants to go on."""
+    membership.agreed_to = sha256(membership.project.bench["content_warning"])
+    membership.save(update_fields=["agreed_to"])
 
 
 def pseudonym_of(project: Project, user: User) -> str:

@@ -35,9 +35,9 @@ CALLS = {
 }
 TAKEN = {
     "PATCH projects/support/": {
-        "name", "description", "form", "overlap", "lease_seconds", "eval_share", "guideline", "state", "allows_revision",
+        "name", "description", "form", "bench", "overlap", "lease_seconds", "eval_share", "guideline", "state", "allows_revision",
     },
-    "POST projects/": {"slug", "name", "description", "form", "overlap", "lease_seconds", "eval_share", "guideline"},
+    "POST projects/": {"slug", "name", "description", "form", "bench", "overlap", "lease_seconds", "eval_share", "guideline"},
     "POST projects/support/members/": {"username", "role"},
     "POST projects/support/tasks/": {"kind", "overlap", "prompts"},
     "POST projects/support/leases/": set(),

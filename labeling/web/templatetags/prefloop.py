@@ -45,6 +45,12 @@ def import_map() -> SafeString:
     return mark_safe(_import_map())  # file names of our own, escaped above
 
 
+@register.filter(name="json")
+def as_json(value: object) -> str:
+    """As JSON for an attribute (templates escape it); an empty list or object gives an empty text."""
+    return json.dumps(value, ensure_ascii=False) if value else ""
+
+
 @register.inclusion_tag("web/_site_nav.html", takes_context=True)
 def site_nav(context: Context) -> dict[str, Any]:
     """The project one is in, the others, and where its role may go. Reads the person's own memberships."""

@@ -6,9 +6,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
-from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
 from labeling.annotation.services import free_expired_leases
-from labeling.projects.models import Prompt
+from labeling.projects.models import Completion, Prompt
+from labeling.projects.services import change_project
 from tests import factories
 from tests.api_caller import Caller, code_of
 
@@ -98,7 +99,8 @@ def test_a_lease_is_renewed_and_skipped(caller):
     renewed = caller.post(f"leases/{lease['id']}/renew/")
     assert renewed.status_code == 200 and renewed.json()["expires_at"] >= lease["expires_at"]
     assert caller.post(f"leases/{lease['id']}/skip/", {"reason": "not my language"}).status_code == 204
-    assert Lease.objects.get().skip_reason == "not my language"
+    skipped = Lease.objects.get()
+    assert (skipped.skip_reason, skipped.skip_note) == ("", "not my language")
     for path, body in (("renew/", None), ("skip/", {})):
         answer = caller.post(f"leases/{lease['id']}/{path}", body)
         assert answer.status_code == 409 and code_of(answer) == "lease_lost"
@@ -280,3 +282,81 @@ def test_quality_answers_with_figures_and_their_intervals(caller, filled_project
     assert figures.status_code == 200 and figures.json()["n_judgements"] == 5
     assert {"agreement", "annotators", "n_tasks", "n_annotators", "consensus_method"} <= set(figures.json())
     assert caller.get("projects/support/quality/").status_code == 403
+
+
+def test_a_skip_takes_a_reason_that_is_known_beside_a_note(caller):
+    lease = take(caller).json()
+    body = {"reason": "needs_expert", "note": "tax law"}
+    assert caller.post(f"leases/{lease['id']}/skip/", body).status_code == 204
+    skipped = Lease.objects.get()
+    assert (skipped.skip_reason, skipped.skip_note) == ("needs_expert", "tax law")
+
+
+def test_a_report_of_a_prompt_is_kept_once_for_each_person_and_the_task_stays(caller):
+    lease = take(caller).json()
+    for note in ("names a customer", "names two customers"):
+        assert caller.post(f"leases/{lease['id']}/report/", {"reason": "personal_data", "note": note}).status_code == 204
+    report = PromptReport.objects.get()
+    assert (report.reason, report.note, report.state) == ("personal_data", "names two customers", "open")
+    assert Lease.objects.get().state == "open"
+    assert caller.post(f"leases/{lease['id']}/report/", {"reason": "dull"}).status_code == 400
+
+
+def test_a_hidden_system_prompt_does_not_reach_the_annotator(caller, filled_project):
+    prompt = take(caller).json()["task"]["prompt"]
+    Prompt.objects.filter(project=filled_project).update(messages=[{"role": "system", "content": "Secret"}, *prompt])
+    assert take(caller).json()["task"]["prompt"][0]["content"] == "Secret"
+    change_project(project=filled_project, bench={"system_prompts": "hidden"})
+    assert take(caller).json()["task"]["prompt"] == prompt
+
+
+def test_every_part_of_a_judgement_is_read_back_unchanged(caller, filled_project):
+    form = {
+        "strength": True, "acceptable": True, "flags": ["unsafe"], "corrections": True, "marks": ["wrong fact"],
+        "demonstration": "optional", "ratings": {"tone": {"low": 0, "high": 10, "labels": {"0": "rude"}}},
+        "required": ["ratings", "strength"],
+    }  # fmt: skip
+    change_project(project=filled_project, form=form)
+    lease = take(caller).json()
+    keys = [one["key"] for one in lease["task"]["completions"]]
+    body = {
+        "ranking": [[keys[1]], [keys[0], keys[2]]], "strength": 3, "acceptable": {keys[0]: False},
+        "flags": {keys[2]: ["unsafe"]}, "corrections": {keys[1]: "Mieux: 好 👍🏽\n\nend"}, "demonstration": "From nothing.",
+        "marks": {keys[0]: [{"start": 0, "end": 6, "label": "wrong fact", "comment": "it isn't"}, {"start": 3, "end": 8, "label": "wrong fact"}]},
+        "ratings": {key: {"tone": 10} for key in keys}, "rationale": "Because.", "seconds": 12.5,
+    }  # fmt: skip
+    sent = caller.post(f"leases/{lease['id']}/judgement/", body, Idempotency_Key="all-of-it")
+    assert sent.status_code == 201, sent.json()
+    assert sent.json()["judgement"] == body
+    listed = caller.get("projects/support/judgements/").json()["results"]
+    assert [one["judgement"] for one in listed] == [body]
+    written = Completion.objects.exclude(author=None).order_by("corrects")
+    assert {(one.content, one.corrects_id is not None, one.model_key) for one in written} == {
+        ("Mieux: 好 👍🏽\n\nend", True, ""), ("From nothing.", False, ""),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"marks": {"a": [{"start": 0, "end": 900, "label": "wrong fact"}]}}, "marks.a"),
+        ({"marks": {"a": [{"start": 4, "end": 4, "label": "wrong fact"}]}}, "marks.a"),
+        ({"marks": {"a": [{"start": 0, "end": 4, "label": "ugly"}]}}, "marks.a"),
+        ({"marks": {"a": "all of it"}}, "marks.a"),
+        ({"marks": {"z": []}}, "marks.z"),
+        ({"corrections": {"a": " "}}, "corrections.a"),
+        ({"corrections": {"a": "SAME"}}, "corrections.a"),
+        ({"demonstration": 7}, "demonstration"),
+    ],
+)
+def test_a_wrong_part_is_refused_by_its_name(caller, filled_project, part, field):
+    change_project(
+        project=filled_project, form={"corrections": True, "marks": ["wrong fact"], "demonstration": "optional"}
+    )
+    lease = take(caller).json()
+    shown = {one["key"]: one["content"] for one in lease["task"]["completions"]}
+    if part.get("corrections") == {"a": "SAME"}:
+        part = {"corrections": {"a": shown["a"]}}
+    body = {"ranking": [sorted(shown)], **part}
+    answer = caller.post(f"leases/{lease['id']}/judgement/", body, Idempotency_Key="wrong")
+    assert answer.status_code == 400 and list(answer.json()["error"]["fields"]) == [field]

@@ -7,10 +7,10 @@ from django.urls import reverse
 from django.utils.timezone import now, timedelta
 
 from labeling.accounts.roles import Role
-from labeling.annotation.bench import n_tasks_left
-from labeling.annotation.models import Judgement, Lease, Slot
-from labeling.annotation.services import free_expired_leases, submit_judgement, take_lease
-from labeling.projects.models import Membership
+from labeling.annotation.bench import Bench, n_tasks_left
+from labeling.annotation.models import Judgement, Lease, PromptReport, Slot
+from labeling.annotation.services import free_expired_leases, skip_lease, submit_judgement, take_lease
+from labeling.projects.models import Membership, Prompt
 from labeling.projects.services import change_project
 from tests import factories
 
@@ -327,10 +327,10 @@ def test_renewing_moves_the_end_and_says_when_it_is_too_late(bench, annotator):
 def test_a_skipped_task_keeps_its_reason_and_does_not_come_back(bench, annotator, filled_project):
     bench.get(BENCH)
     lease = held(annotator)
-    body = {"reason": "A text is broken or cut off", "note": "b ends mid-word"}
+    body = {"reason": "broken", "note": "b ends mid-word"}
     assert bench.post(path("skip", lease.pk), body, headers=SCRIPT).json()["state"] == "skipped"
     lease.refresh_from_db()
-    assert (lease.state, lease.skip_reason) == ("skipped", "A text is broken or cut off: b ends mid-word")
+    assert (lease.state, lease.skip_reason, lease.skip_note) == ("skipped", "broken", "b ends mid-word")
     assert n_tasks_left(annotator, filled_project) == 4
     assert bench.post(path("skip", lease.pk), body, headers=SCRIPT).status_code == 409
 
@@ -375,3 +375,40 @@ def test_history_counts_queries_whatever_its_length(client, project, annotator, 
     client.force_login(annotator)
     with django_assert_max_num_queries(8):
         client.get(path("history"))
+
+
+def test_a_content_warning_comes_before_the_first_task_and_once_agreed_to_is_over(bench, annotator, filled_project):
+    change_project(project=filled_project, bench={"content_warning": "It holds **insults**."})
+    page = bench.get(BENCH)
+    assert "<strong>insults</strong>" in page.content.decode() and not Lease.objects.exists()
+    assert bench.post("/projects/support/bench/agree/")["Location"] == BENCH
+    assert "data-task" in bench.get(BENCH).content.decode()
+    change_project(project=filled_project, bench={"content_warning": "It holds threats."})
+    assert "threats" in bench.get(BENCH).content.decode()
+
+
+def test_a_daily_cap_ends_the_day_and_says_so(bench, annotator, filled_project):
+    change_project(project=filled_project, bench={"daily_cap": 1})
+    bench.get(BENCH)
+    skip_lease(lease=held(annotator))
+    assert "at most 1 tasks a day" in bench.get(BENCH).content.decode()
+    assert take_lease(project=filled_project, annotator=annotator, at=now() + timedelta(days=1)) is not None
+
+
+def test_a_prompt_is_reported_and_the_task_stays_on_the_bench(bench, annotator, filled_project):
+    bench.get(BENCH)
+    lease = held(annotator)
+    assert bench.post(path("report", lease.pk), {"reason": "harmful"}, headers=SCRIPT).json()["state"] == "reported"
+    assert PromptReport.objects.get().prompt_id == lease.task.prompt_id
+    assert bench.post(path("report", lease.pk), {}, headers=SCRIPT).status_code == 422
+    assert held(annotator) == lease
+
+
+def test_long_conversations_fold_all_but_their_ends(bench, annotator, filled_project):
+    messages = [{"role": ("user", "assistant")[i % 2], "content": f"turn {i}"} for i in range(21)]
+    Prompt.objects.filter(project=filled_project).update(messages=messages)
+    bench.get(BENCH)
+    task = Bench(held(annotator), {})
+    assert [turn.is_folded for turn in task.turns] == [False] + [True] * 14 + [False] * 6
+    change_project(project=filled_project, bench={"fold_turns": 0})
+    assert not any(turn.is_folded for turn in Bench(held(annotator), {}).turns)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling.projects.feedback import BadAnswer, check_answer, complete_form, ranking_problem
+from labeling.projects.feedback import BadAnswer, check_answer, complete_form, least_completions, ranking_problem
 
 KEYS = ["a", "b", "c"]
 RANKED = [["b"], ["a", "c"]]
@@ -115,3 +115,58 @@ def test_every_ordered_partition_is_a_ranking(order, cuts):
         else:
             ranking[-1].append(key)
     assert ranking_problem(ranking, KEYS, ties_allowed=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [
+        ({"marks": "wrong"}, "marks"),
+        ({"marks": ["a", "a"]}, "marks"),
+        ({"demonstration": True}, "demonstration"),
+        ({"required": ["ratings"]}, "required"),
+        ({"required": ["rationale"]}, "required"),
+        ({"ranking": False, "strength": True, "acceptable": True}, "strength"),
+        ({"ratings": {"x": {"low": 0, "high": 200}}}, "ratings"),
+        ({"ratings": {"x": {"low": 1, "high": 5, "labels": {"9": "off"}}}}, "ratings"),
+        ({"ratings": {"x": {"low": 1, "high": 5, "help": 5}}}, "ratings"),
+        ({"ratings": {"x": {"low": 1, "high": 5, "colour": "red"}}}, "ratings"),
+    ],
+)
+def test_a_wrong_new_part_of_a_form_is_named(parts, field):
+    assert field in complete_form(parts)[1]
+
+
+@pytest.mark.parametrize(
+    ("parts", "least"),
+    [
+        ({}, 2),
+        ({"ranking": False, "acceptable": True}, 1),
+        ({"ranking": False, "marks": ["x"]}, 1),
+        ({"ranking": False, "demonstration": "required"}, 0),
+    ],
+)
+def test_a_form_says_how_many_completions_it_needs(parts, least):
+    full, wrong = complete_form(parts)
+    assert not wrong and least_completions(full) == least
+
+
+def test_what_is_required_must_be_given_for_every_completion():
+    asked, _ = complete_form(
+        {"ratings": {"tone": {"low": 1, "high": 5}}, "acceptable": True, "required": ["ratings", "acceptable"]}
+    )
+    body = {"ranking": [["a"], ["b"]], "ratings": {"a": {"tone": 1}, "b": {}}, "acceptable": {"b": True}}
+    with pytest.raises(BadAnswer) as refused:
+        check_answer(asked, ["a", "b"], body)
+    assert refused.value.fields == {"ratings.b": "is required: tone", "acceptable.a": "is required"}
+
+
+def test_a_judgement_that_says_nothing_is_refused():
+    asked, _ = complete_form({"ranking": False, "acceptable": True})
+    with pytest.raises(BadAnswer) as refused:
+        check_answer(asked, ["a"], {"seconds": 3.0})
+    assert list(refused.value.fields) == ["judgement"]
+
+
+def test_a_single_completion_needs_no_ranking_where_others_do():
+    asked, _ = complete_form({"acceptable": True})
+    assert check_answer(asked, ["a"], {"acceptable": {"a": True}}).ranking == []

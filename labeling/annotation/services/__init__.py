@@ -1,0 +1,39 @@
+"""Writes of this app, by topic: tasks, leases, judgements."""
+
+from labeling.annotation.services.judgements import (
+    Submission,
+    judgement_body,
+    revise_judgement,
+    submit_judgement,
+)
+from labeling.annotation.services.leases import (
+    MAX_OPEN_LEASES,
+    free_expired_leases,
+    open_leased_task,
+    renew_lease,
+    save_draft,
+    skip_lease,
+    take_lease,
+)
+from labeling.annotation.services.reports import close_tasks_of, report_prompt, settle_report
+from labeling.annotation.services.tasks import NewTask, create_tasks, create_tasks_for_prompts
+
+__all__ = [
+    "MAX_OPEN_LEASES",
+    "NewTask",
+    "Submission",
+    "close_tasks_of",
+    "create_tasks",
+    "create_tasks_for_prompts",
+    "free_expired_leases",
+    "judgement_body",
+    "open_leased_task",
+    "renew_lease",
+    "report_prompt",
+    "revise_judgement",
+    "save_draft",
+    "settle_report",
+    "skip_lease",
+    "submit_judgement",
+    "take_lease",
+]

@@ -1,0 +1,199 @@
+"""Taking judgements: each once, whatever is sent twice, comes late or races another."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Case, F, Q, Value, When
+from django.utils.timezone import now
+
+from labeling.annotation.errors import AlreadyJudged, KeyReused, LeaseLost, NotRevisable
+from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.selectors import keys_of, shown_completions
+from labeling.annotation.services.leases import free_slots
+from labeling.live.services import notify
+from labeling.projects.feedback import PER_COMPLETION, Answer, check_answer, needs_contents
+from labeling.projects.models import Completion
+from labeling.projects.text import canonical_json, sha256
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A judgement and whether this very request made it."""
+
+    judgement: Judgement
+    is_new: bool
+
+
+def submit_judgement(
+    *, lease: Lease, submission_key: str, body: dict[str, Any], at: datetime | None = None
+) -> Submission:
+    """Record one annotator's judgement and close the lease it was made under.
+
+    `body` names completions by the keys of the page. The same key again gives the first judgement. A late
+    answer takes its slot if that is still free; where the slot was given away it is kept as surplus.
+
+    Raises BadAnswer naming the parts that don't fit the form, KeyReused for the key with another body,
+    AlreadyJudged where the annotator judged the task under another lease, LeaseLost for a skipped lease.
+    """
+    at = at or now()
+    body_hash = sha256(canonical_json(body))
+    if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
+        return earlier
+    project = lease.task.project
+    answer = _checked(lease, body)
+    try:
+        with transaction.atomic():
+            if lease.state == Lease.State.EXPIRED:
+                _drop_newer_lease(lease, at)
+            open_or_late = Lease.objects.filter(pk=lease.pk, state__in=[Lease.State.OPEN, Lease.State.EXPIRED])
+            if not open_or_late.update(state=Lease.State.DONE, closed_at=at, draft=None):
+                # Of two simultaneous requests with one key, the second finds the first's judgement.
+                if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
+                    return earlier
+                raise LeaseLost("This task is closed already: it was submitted or skipped, perhaps in another tab")
+            in_time = Q(state=Slot.State.LEASED, holder=lease.annotator_id)
+            owns_slot = (
+                Slot.objects.filter(in_time | Q(state=Slot.State.FREE), pk=lease.slot_id)
+                .exclude(leases__in=Lease.objects.filter(slot=lease.slot_id, state=Lease.State.OPEN))
+                .update(state=Slot.State.DONE, expires_at=None)
+            )
+            if owns_slot:
+                Task.objects.filter(pk=lease.task_id).update(
+                    n_judged=F("n_judged") + 1,
+                    state=Case(
+                        When(state=Task.State.OPEN, n_judged__gte=F("overlap") - 1, then=Value(Task.State.DONE)),
+                        default=F("state"),
+                    ),
+                )
+            judgement = _add_judgement(
+                lease, submission_key, body_hash, answer, slot_id=lease.slot_id if owns_slot else None
+            )
+            notify(project.live_group, "judgement")
+    except IntegrityError:
+        if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
+            return earlier
+        if lease.state != Lease.State.EXPIRED:
+            lease.refresh_from_db(fields=["state"])
+            if lease.state == Lease.State.EXPIRED:
+                # It ran out after it was loaded, and the person was given the task again.
+                return submit_judgement(lease=lease, submission_key=submission_key, body=body, at=at)
+        raise AlreadyJudged("You have judged this task already, under another lease") from None
+    return Submission(judgement, is_new=True)
+
+
+def revise_judgement(*, judgement: Judgement, submission_key: str, body: dict[str, Any]) -> Submission:
+    """Add a judgement that supersedes the annotator's earlier one.
+
+    Raises NotRevisable where the project allows none or a newer revision exists, BadAnswer and KeyReused.
+    """
+    lease = judgement.lease
+    body_hash = sha256(canonical_json(body))
+    if earlier := _earlier(judgement.annotator_id, submission_key, body_hash, lease):
+        return earlier
+    project = judgement.project
+    if not project.allows_revision:
+        raise NotRevisable("This project doesn't allow judgements to be revised")
+    answer = _checked(lease, body)
+    try:
+        with transaction.atomic():
+            revision = _add_judgement(
+                lease, submission_key, body_hash, answer, slot_id=judgement.slot_id, supersedes=judgement
+            )
+            notify(project.live_group, "judgement")
+    except IntegrityError:
+        if earlier := _earlier(judgement.annotator_id, submission_key, body_hash, lease):
+            return earlier
+        raise NotRevisable("There is a newer version of this judgement: reload and revise that one") from None
+    return Submission(revision, is_new=True)
+
+
+def _drop_newer_lease(lease: Lease, at: datetime) -> None:
+    """The same person was given this very task again after `lease` ran out, and now answers under the old one."""
+    newer = Lease.objects.filter(task=lease.task_id, annotator=lease.annotator_id, state=Lease.State.OPEN)
+    for slot_id in newer.values_list("slot_id", flat=True):
+        if newer.filter(slot=slot_id).update(state=Lease.State.EXPIRED, closed_at=at):
+            free_slots(Slot.objects.filter(pk=slot_id, state=Slot.State.LEASED))
+
+
+def _earlier(annotator_id: int, submission_key: str, body_hash: str, lease: Lease) -> Submission | None:
+    found = Judgement.objects.filter(annotator=annotator_id, submission_key=submission_key).first()
+    if found is None:
+        return None
+    if found.body_hash != body_hash or found.lease_id != lease.pk:
+        raise KeyReused("This submission key was used for another judgement: make a new key for each")
+    return Submission(found, is_new=False)
+
+
+def _checked(lease: Lease, body: dict[str, Any]) -> Answer:
+    contents = None
+    if needs_contents(body):
+        contents = {shown.key: shown.content for shown in shown_completions(lease)}
+    return check_answer(lease.task.project.form, list(keys_of(lease.order_shown)), body, contents)
+
+
+def _add_judgement(
+    lease: Lease,
+    submission_key: str,
+    body_hash: str,
+    answer: Answer,
+    *,
+    slot_id: int | None,
+    supersedes: Judgement | None = None,
+) -> Judgement:
+    ids = keys_of(lease.order_shown)
+    parts = dict(answer.parts)
+    for name in PER_COMPLETION:
+        if name in parts:
+            parts[name] = {str(ids[key]): value for key, value in parts[name].items()}
+    _store_written(lease, parts)
+    return Judgement.objects.create(
+        project=lease.task.project,
+        task=lease.task,
+        slot_id=slot_id,
+        lease=lease,
+        annotator=lease.annotator,
+        annotator_kind=lease.annotator.kind,
+        guideline_id=lease.guideline_id,
+        submission_key=submission_key,
+        body_hash=body_hash,
+        order_shown=lease.order_shown,
+        ranking=[[ids[key] for key in group] for group in answer.ranking],
+        feedback=parts,
+        seconds=answer.seconds,
+        supersedes=supersedes,
+    )
+
+
+def _store_written(lease: Lease, parts: dict[str, Any]) -> None:
+    """What the annotator wrote becomes completions of the prompt, with them as author; the same text once."""
+    written = [(text, int(pk)) for pk, text in parts.get("corrections", {}).items()]
+    if demonstration := parts.get("demonstration"):
+        written.append((demonstration, None))
+    if written:
+        Completion.objects.bulk_create(
+            [
+                Completion(
+                    prompt_id=lease.task.prompt_id, content=text, content_hash=sha256(text), author=lease.annotator,
+                    corrects_id=corrected,
+                )
+                for text, corrected in written
+            ],
+            ignore_conflicts=True,
+        )  # fmt: skip
+
+
+def judgement_body(judgement: Judgement) -> dict[str, Any]:
+    """The judgement as it was submitted, completions named by their keys again."""
+    keys = {pk: key for key, pk in keys_of(judgement.order_shown).items()}
+    body: dict[str, Any] = {}
+    if judgement.ranking:
+        body["ranking"] = [[keys[pk] for pk in group] for group in judgement.ranking]
+    for name, value in judgement.feedback.items():
+        if name in PER_COMPLETION:
+            value = {keys[int(pk)]: item for pk, item in value.items()}
+        body[name] = value
+    if judgement.seconds is not None:
+        body["seconds"] = judgement.seconds
+    return body
