@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "csp",
     "labeling.accounts",
     "labeling.projects",
+    "labeling.images",
     "labeling.annotation",
     "labeling.conversation",
     "labeling.quality",
@@ -117,7 +118,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(HOME / "test.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-FILES = HOME / "files"  # snapshots
+FILES = HOME / "files"  # snapshots, images
 RUNS = HOME / "runs"  # one folder a training run
 MODELS = HOME / "models"  # weights, safetensors only
 

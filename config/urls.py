@@ -8,6 +8,7 @@ from config.metrics import metrics
 urlpatterns = [
     path("", include("labeling.web.urls")),
     path("", include("labeling.accounts.urls")),
+    path("", include("labeling.images.urls")),
     path("projects/<slug:slug>/bench/", include("labeling.annotation.urls")),
     path("projects/<slug:slug>/snapshots/", include("labeling.preferences.urls")),
     path("projects/<slug:slug>/runs/", include("training.runs.urls")),

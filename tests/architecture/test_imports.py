@@ -14,7 +14,7 @@ PACKAGES = ("config", "labeling", "training")
 # Each may import itself and what stands to the right of it.
 CHAIN = [
     "config", "training.loop", "training.runs", "training.registry", "labeling.preferences", "labeling.quality",
-    "labeling.conversation", "labeling.annotation", "labeling.projects", "labeling.accounts", "labeling.live", "labeling.web",
+    "labeling.conversation", "labeling.annotation", "labeling.images", "labeling.projects", "labeling.accounts", "labeling.live", "labeling.web",
 ]  # fmt: skip
 SAMPLERS = {"config", "training.loop", "training.runs", "training.registry", "training.recipes", "training.sampling"}
 LABELING = {name for name in CHAIN if name.startswith("labeling.")}

@@ -15,8 +15,10 @@ from labeling.accounts.models import ApiToken
 from labeling.accounts.services import create_token
 from labeling.annotation.models import Judgement
 from labeling.annotation.services import take_lease
+from labeling.images.services import store_image
 from labeling.preferences.services import create_snapshot
 from tests import factories
+from tests.labeling.images.pictures import png
 from tests.security.routes import METHODS, ROUTES, Api, Page, Public
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
@@ -50,11 +52,12 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     run = Run.objects.create(project=project, kind="sample", model=base)
     iteration = Iteration.objects.create(project=project, number=1, policy_before=base)
     token, _ = create_token(user=annotator, name="theirs")
+    picture, _ = store_image(project=project, file=png(), name="a.png", uploaded_by=lead)
     return {
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,
-        "user_id": reviewer.pk, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",
+        "user_id": reviewer.pk, "image_id": picture.public_id, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",
     }  # fmt: skip
 
 
