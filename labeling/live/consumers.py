@@ -40,13 +40,28 @@ class Audience:
 FindAudience = Callable[[Any, str], Audience | None]
 
 
+class RateLimit:
+    """At most MAX_MESSAGES in PER_SECONDS."""
+
+    def __init__(self) -> None:
+        self.received: deque[float] = deque()
+
+    def allows(self) -> bool:
+        """Count one more."""
+        at = time.monotonic()
+        self.received.append(at)
+        while self.received[0] < at - PER_SECONDS:
+            self.received.popleft()
+        return len(self.received) <= MAX_MESSAGES
+
+
 class WatchConsumer(AsyncWebsocketConsumer):
     find_audience: FindAudience | None = None
 
     async def connect(self) -> None:
         self.watcher: Watcher | None = None
         self.tasks: list[asyncio.Task[None]] = []
-        self.received: deque[float] = deque()
+        self.limit = RateLimit()
         self.covered: set[int] = set()
         self.target: str = self.scope["url_route"]["kwargs"]["target"]
         self.audience = await self._audience()
@@ -77,11 +92,7 @@ class WatchConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Pages have nothing to say but `{"ping": 1}`. Anything else ends the socket."""
-        at = time.monotonic()
-        self.received.append(at)
-        while self.received[0] < at - PER_SECONDS:
-            self.received.popleft()
-        if len(self.received) > MAX_MESSAGES:
+        if not self.limit.allows():
             await self.close(TOO_MANY)
         elif len(text_data or bytes_data or "") > MAX_MESSAGE:
             await self.close(TOO_LARGE)
@@ -92,7 +103,7 @@ class WatchConsumer(AsyncWebsocketConsumer):
 
     async def _audience(self) -> Audience | None:
         # The session is read again each time: logging out or a new password ends it in the database.
-        scope = {**self.scope, "session": _fresh(self.scope["session"])}
+        scope = {**self.scope, "session": fresh_session(self.scope["session"])}
         user = await get_user(scope)
         if not user.is_authenticated or not user.is_active:
             return None
@@ -122,7 +133,7 @@ class WatchConsumer(AsyncWebsocketConsumer):
         await self.send(text_data=json.dumps(message))
 
 
-def _fresh(session: Any) -> Any:
+def fresh_session(session: Any) -> Any:
     """The same session without what was read from it."""
     return import_module(settings.SESSION_ENGINE).SessionStore(session.session_key)
 

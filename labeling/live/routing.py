@@ -15,14 +15,23 @@ from labeling.live.consumers import FindAudience, WatchConsumer
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
 
-def live_application(audiences: Mapping[str, FindAudience]) -> Application:
-    """`audiences` maps an address below /live/, with `<target>` in it, to who may hear what there."""
+def live_application(
+    audiences: Mapping[str, FindAudience],
+    consumers: Mapping[str, Application] | None = None,
+    lifespan: Application | None = None,
+) -> Application:
+    """`audiences` maps an address below /live/, with `<target>` in it, to who may hear what there.
+
+    `consumers` are addresses with a consumer of their own, which checks for itself who may listen. `lifespan` hears
+    of the start and the end of the process.
+    """
     routes = [
         path(f"live/{address}", type("Watch", (WatchConsumer,), {"find_audience": staticmethod(find)}).as_asgi())
         for address, find in audiences.items()
     ]
+    routes += [path(f"live/{address}", consumer) for address, consumer in (consumers or {}).items()]
     sockets = same_host(AuthMiddlewareStack(URLRouter([*routes, path("<path:rest>", refuse), path("", refuse)])))
-    return ProtocolTypeRouter({"websocket": sockets, "http": answer_http})
+    return ProtocolTypeRouter({"websocket": sockets, "http": answer_http, "lifespan": lifespan or answer_lifespan})
 
 
 def same_host(inner: Application) -> Application:
@@ -66,3 +75,12 @@ async def answer_http(scope: dict[str, Any], receive: Any, send: Any) -> None:
     status, body = (200, b"ok\n") if scope["path"] == "/healthz" else (404, b"only sockets here\n")
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def answer_lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """There is nothing to begin and nothing to end."""
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
