@@ -1,5 +1,6 @@
 """A project whose annotators talk with a scripted model server, and a real `live` process that generates the turns."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def conversation(talking, annotator) -> Conversation:
 def running_live(url: str, *, port: int = 0, **environment: str) -> Iterator[tuple[int, subprocess.Popen]]:
     """A `live` process on the test database, whose only model server is at `url`."""
     port = port or free_port()
-    servers = '{"%s": {"url": "%s", "api_key_env": "KEY_OF_TESTS"}}' % (SERVER_NAME, url)
+    servers = json.dumps({SERVER_NAME: {"url": url, "api_key_env": "KEY_OF_TESTS"}})
     process = subprocess.Popen(
         [
             sys.executable, "-m", "granian", "--port", str(port), "--interface", "asgi", "--log-level", "error",
