@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Judgement, Lease, Slot, Task
-from labeling.annotation.selectors import own_figures, shown_completions, shown_messages
+from labeling.annotation.selectors import ShownCompletion, own_figures, shown_completions, shown_messages
 from labeling.projects.feedback import PER_COMPLETION
 from labeling.projects.models import Guideline, Project
 
@@ -205,6 +205,10 @@ class Bench:
         return re.sub(r"[#*_`>\[\]|]+", "", " ".join(text.split()[:24])).strip()[:110]
 
     @property
+    def shown(self) -> list[ShownCompletion]:
+        return shown_completions(self.lease)
+
+    @property
     def cards(self) -> list[Card]:
         filled, ranks = self.filled, self._ranks()
         return [
@@ -221,7 +225,7 @@ class Bench:
                 correction=_part(filled, "corrections", dict).get(shown.key) or "",
                 marks=_part(_part(filled, "marks", dict), shown.key, list),
             )
-            for shown in shown_completions(self.lease)
+            for shown in self.shown
         ]
 
     @property

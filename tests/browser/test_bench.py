@@ -112,17 +112,37 @@ def test_two_completions_take_one_key_where_nothing_more_is_asked(project, annot
     assert (body["ranking"], body["strength"]) == ([["b"], ["a"]], 3)
 
 
-def test_two_completions_wait_for_enter_where_a_reason_may_follow(project, annotator, open_page):
+def test_one_key_decides_between_two_and_a_reason_may_be_written_before(project, annotator, open_page):
     factories.fill_project(project, 2, n_completions=2)
     page = open_page(annotator, BENCH)
-    keys(page, "2", "w")
+    keys(page, "w")
     page.keyboard.type("both 1 and 2 are fine, s and u too")
-    keys(page, "Escape", "n", "Enter")
+    keys(page, "Escape", "2")
     saved(page)
     body = judgement_body(Judgement.objects.get())
     assert body["ranking"] == [["a", "b"]]
     assert body["rationale"] == "both 1 and 2 are fine, s and u too"
-    assert body["none_acceptable"] is True
+    assert "none_acceptable" not in body
+
+
+def test_zero_says_that_both_are_bad(project, annotator, open_page):
+    change_project(project=project, form={"strength": True})
+    factories.fill_project(project, 2, n_completions=2)
+    page = open_page(annotator, BENCH)
+    keys(page, "0")
+    saved(page)
+    body = judgement_body(Judgement.objects.get())
+    assert (body["ranking"], body["none_acceptable"]) == ([["a", "b"]], True) and "strength" not in body
+
+
+def test_a_better_one_of_two_bad_ones(project, annotator, open_page):
+    change_project(project=project, form={"strength": True})
+    factories.fill_project(project, 2, n_completions=2)
+    page = open_page(annotator, BENCH)
+    keys(page, "n", "6")
+    saved(page)
+    body = judgement_body(Judgement.objects.get())
+    assert (body["ranking"], body["strength"], body["none_acceptable"]) == ([["b"], ["a"]], 2, True)
 
 
 def test_help_lists_every_key_that_a_control_prints(project, annotator, open_page):
@@ -144,10 +164,10 @@ def test_skipping_asks_why_and_goes_on(project, annotator, open_page):
     factories.fill_project(project, 2)
     page = open_page(annotator, BENCH)
     first = task_of(page)
-    keys(page, "s", "3", "Enter")
+    keys(page, "s", "4", "Enter")
     expect(page.locator(f"[data-task='{first}']")).to_have_count(0)
     lease = Lease.objects.get(pk=first)
-    assert (lease.state, lease.skip_reason) == (Lease.State.SKIPPED, "A text is broken or cut off")
+    assert (lease.state, lease.skip_reason) == (Lease.State.SKIPPED, "broken")
 
 
 def test_undo_after_submitting_reopens_the_judgement_and_replaces_it(project, annotator, open_page):
@@ -242,7 +262,7 @@ def test_a_draft_survives_a_reload(project, annotator, open_page):
     page.reload()
     assert task_of(page) == first
     assert [tier(page, key) for key in "abc"] == [None, "1", None]
-    expect(page.locator("#rationale")).to_have_value("half a thought")
+    expect(page.locator("[data-rationale-field]")).to_have_value("half a thought")
 
 
 def test_a_draft_the_server_never_got_survives_in_the_browser(project, annotator, open_page):

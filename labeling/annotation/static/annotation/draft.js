@@ -177,7 +177,8 @@ export class Clock {
   #alive = performance.now();
 
   constructor({ seconds = 0, idleAfter = 60 } = {}) {
-    this.seconds = seconds;
+    this.seconds = seconds; // on this task
+    this.total = 0; // since the page was opened
     this.idleAfter = idleAfter;
     this.tick = this.tick.bind(this);
   }
@@ -203,7 +204,10 @@ export class Clock {
   tick({ was = document.visibilityState === "visible" } = {}) {
     const now = performance.now();
     const active = Math.min(now, this.#alive + this.idleAfter * 1000) - this.#last;
-    if (was && active > 0) this.seconds += active / 1000;
+    if (was && active > 0) {
+      this.seconds += active / 1000;
+      this.total += active / 1000;
+    }
     this.#last = now;
   }
 }

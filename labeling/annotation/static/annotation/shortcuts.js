@@ -1,6 +1,6 @@
 // Keys of the bench: one table binds them and prints the help.
 //
-//   bindKeys(() => table, { isAsleep })      table: [{ keys: ["s"], says: "skip", shows: "s", run(event, key) }]
+//   bindKeys(() => table, { isAsleep })      table: [{ keys: ["s"], says: "skip", shows: "s", run(event, key), when() }]
 //   printHelp(element, table)
 //
 // Keys sleep inside text fields, in open dialogs, and together with Ctrl, Alt or the command key.
@@ -17,7 +17,7 @@ export function bindKeys(table, { target = document, isAsleep = () => false } = 
     if (event.key === "Enter" && event.target.matches?.("a, button:not([data-put]):not([data-verdict]), summary")) return;
     for (const entry of table()) {
       const key = keyOf(event);
-      if (!entry.keys.includes(key) || (typing && !entry.whileTyping)) continue;
+      if (!entry.keys.includes(key) || (typing && !entry.whileTyping) || (entry.when && !entry.when())) continue;
       if (event.repeat && !entry.repeats) return event.preventDefault();
       if (entry.run(event, key) !== false) event.preventDefault();
       return;
@@ -40,7 +40,7 @@ export function keyOf(event) {
 export function printHelp(element, table) {
   const list = document.createElement("table");
   const body = list.createTBody();
-  for (const { shows, says } of table) {
+  for (const { shows, says } of table.filter((entry) => entry.shows)) {
     const row = body.insertRow();
     const head = document.createElement("th");
     head.scope = "row";
