@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Count
+from django.db.models import Count, Q
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_http_methods, require_safe
@@ -14,15 +14,19 @@ from labeling.preferences.forms import SnapshotForm
 from labeling.preferences.models import Snapshot
 from labeling.preferences.rows import judgements_chosen
 from labeling.preferences.services import SPLITS, complete_filters, create_snapshot
-from labeling.preferences.views_of_snapshots import FILE_FORMATS, VIEWS, view_file
+from labeling.preferences.views_of_snapshots import FILE_FORMATS, VIEWS, rows_in, view_file
 from labeling.projects.console_access import add_errors, console_page, keyset_page, show
 from labeling.projects.models import Project
 
 VIEW_HELP = {
     "preference": "TRL's columns: prompt, chosen, rejected, with margin, weight and group_id",
+    "unpaired": "TRL's columns for KTO: prompt, completion, label; by what was called acceptable, and what was written",
+    "sft": "TRL's messages: corrections, demonstrations, and the best completion where nobody edited it",
     "pairs": "every pair with its votes, sources and licence",
     "votes": "one row a judgement, annotators under pseudonyms",
 }
+# Parts of a judgement that snapshots export by rows of their own, and what one does in giving them.
+PARTS = {"acceptable": "accept or refuse", "corrections": "correct", "demonstration": "demonstrate"}
 
 
 @require_safe
@@ -64,17 +68,20 @@ def new_snapshot(request: HttpRequest, project: Project) -> HttpResponse:
 
 
 def counts(project: Project, filters: dict[str, Any]) -> dict[str, Any]:
-    """How many judgements, tasks and annotators of each kind would pass. Two queries."""
+    """How many judgements, tasks and annotators of each kind would pass, and what they hold. Two queries."""
     chosen = judgements_chosen(project, complete_filters(filters))
     totals = chosen.aggregate(
-        judgements=Count("pk"), tasks=Count("task", distinct=True), prompts=Count("task__prompt", distinct=True)
-    )
+        judgements=Count("pk"), tasks=Count("task", distinct=True), prompts=Count("task__prompt", distinct=True),
+        ranked=Count("pk", filter=~Q(ranking=[])),
+        **{part: Count("pk", filter=Q(feedback__has_key=part)) for part in PARTS},
+    )  # fmt: skip
     kinds = (
         chosen.order_by()
         .values_list("annotator_kind")
         .annotate(n=Count("pk"), people=Count("annotator", distinct=True))
     )
-    return totals | {"kinds": list(kinds)}
+    holding = [("rank", totals["ranked"]), *((words, totals[part]) for part, words in PARTS.items())]
+    return totals | {"kinds": list(kinds), "holding": [(words, n) for words, n in holding if n]}
 
 
 @require_safe
@@ -82,11 +89,9 @@ def counts(project: Project, filters: dict[str, Any]) -> dict[str, Any]:
 def snapshot(request: HttpRequest, project: Project, number: int) -> HttpResponse:
     found = get_object_or_404(Snapshot.objects.select_related("created_by"), project=project, number=number)
     files = [
-        {"view": view, "help": VIEW_HELP.get(view, ""), "kind": kind, "rows": {
-            split: found.manifest.get("files", {}).get(f"{kind}.{split}.jsonl", {}).get("rows", 0) for split in SPLITS
-        }}
-        for view, (kind, *_) in VIEWS.items()
-    ]  # fmt: skip
+        {"view": view, "help": VIEW_HELP[view], "rows": {split: rows_in(found, view, split) for split in SPLITS}}
+        for view in VIEWS
+    ]
     return show(
         request, "console/preferences/detail.html", project, snapshot=found, files=files, formats=FILE_FORMATS,
         # Reverse relations: what was made of it belongs to apps above this one.

@@ -40,6 +40,15 @@ class SnapshotForm(forms.Form):
         widget=forms.RadioSelect,
         initial="all",
     )
+    corrections = forms.ChoiceField(
+        choices=[
+            ("include", "an edit is better than what it corrects, and than all its author ranked below that"),
+            ("leave_out", "leave them out of pairs and of the SFT rows"),
+        ],
+        widget=forms.RadioSelect,
+        initial="include",
+        required=False,
+    )
     margins = forms.RegexField(
         r"^\s*-?\d+(\.\d+)?\s*,\s*-?\d+(\.\d+)?\s*,\s*-?\d+(\.\d+)?\s*$",
         required=False,
@@ -57,4 +66,9 @@ class SnapshotForm(forms.Form):
     def policy(self) -> dict[str, Any]:
         margins = self.cleaned_data["margins"]
         steps = zip(("1", "2", "3"), map(float, margins.split(",")), strict=True) if margins else ()
-        return {"ties": self.cleaned_data["ties"], "pairs": self.cleaned_data["pairs"], "margins": dict(steps)}
+        return {
+            "ties": self.cleaned_data["ties"],
+            "pairs": self.cleaned_data["pairs"],
+            "corrections": self.cleaned_data["corrections"] or "include",
+            "margins": dict(steps),
+        }

@@ -61,9 +61,7 @@ def pairs_of(votes: Iterable[Vote]) -> list[Pair]:
         top = max(counts.values())
         leaders = [value for value, count in counts.items() if count == top]
         decided = leaders[0] if len(leaders) == 1 else 0
-        agreeing = [
-            strength for value, (_, strength) in zip(outcomes, ranked, strict=True) if value == decided
-        ]
+        agreeing = [strength for value, (_, strength) in zip(outcomes, ranked, strict=True) if value == decided]
         given = [strength for strength in agreeing if strength is not None]
         chosen, rejected = (second, first) if decided < 0 else (first, second)
         pairs.append(
@@ -93,6 +91,16 @@ def select_pairs(pairs: list[Pair], ranking: dict[int, int], which: str) -> list
         if not pair.tie and ranking[pair.chosen] == best and ranking[pair.rejected] == worst
     ]  # fmt: skip
     return [Pair(**{**pair.__dict__, "weight": 1 / len(kept)}) for pair in kept]
+
+
+def beaten_by_correction(ranking: Sequence[Sequence[int]], corrected: int) -> list[int]:
+    """What an edit of `corrected` is better than: what it corrects, and all that this ranking puts strictly below that.
+
+    Edited > chosen > rejected: within one judgement the order carries over. Without a ranking, only what it corrects.
+    """
+    rank = ranks(ranking)
+    below = [item for item, place in rank.items() if place > rank[corrected]] if corrected in rank else []
+    return [corrected, *sorted(below)]
 
 
 def mean_ranks(votes: Iterable[Vote]) -> dict[int, float]:

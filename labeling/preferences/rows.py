@@ -1,6 +1,7 @@
 """The rows of a snapshot, drawn from the database task by task in constant memory."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Prefetch, QuerySet
@@ -8,7 +9,8 @@ from django.db.models import Prefetch, QuerySet
 from labeling.annotation.models import Judgement, Task
 from labeling.annotation.selectors import KEYS
 from labeling.annotation.services import judgement_body
-from labeling.preferences.pairing import Vote, mean_ranks, pairs_of, select_pairs
+from labeling.preferences.pairing import Vote, beaten_by_correction, mean_ranks, pairs_of, select_pairs
+from labeling.projects.feedback import PER_COMPLETION
 from labeling.projects.models import Completion, Project
 from labeling.projects.services import pseudonym_of
 from labeling.projects.text import sha256, split_of
@@ -17,11 +19,24 @@ Row = dict[str, Any]
 CHUNK_TASKS = 200
 
 
+@dataclass(frozen=True)
+class TaskRows:
+    """What one task gives to a snapshot: a row for each vote, and a row for each pair."""
+
+    split: str
+    group_id: str
+    votes: list[Row]
+    pairs: list[Row]
+
+
+def is_correction(pair: Row) -> bool:
+    """Whether a row of `pairs` is an edit over something, not a comparison of two completions that were shown."""
+    return pair["edited"] is not None and pair["edited"] == pair["chosen"]
+
+
 def judgements_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Judgement]:
     """Standing judgements (not superseded, not surplus, not of gold tasks) that pass the snapshot's filters."""
-    found = Judgement.objects.filter(
-        project=project, superseded_by=None, slot__isnull=False, task__is_gold=False
-    )
+    found = Judgement.objects.filter(project=project, superseded_by=None, slot__isnull=False, task__is_gold=False)
     found = found.filter(task__purpose__in=filters["purposes"])
     if filters["iterations"]:
         found = found.filter(task__iteration__in=filters["iterations"])
@@ -32,16 +47,18 @@ def judgements_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Jud
     return found
 
 
-def task_rows(
-    project: Project, filters: dict[str, Any], policy: dict[str, Any]
-) -> Iterator[tuple[str, list[Row], list[Row]]]:
-    """Yields (split, vote rows, pair rows) for each task that has a chosen judgement, in a fixed order."""
+def task_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> Iterator[TaskRows]:
+    """The rows of each task that has a chosen judgement, in a fixed order."""
     chosen = judgements_chosen(project, filters)
     tasks = (
         Task.objects.filter(project=project, pk__in=chosen.values("task"))
         .select_related("prompt")
         .prefetch_related(
-            Prefetch("completions", queryset=Completion.objects.order_by("pk"), to_attr="in_order"),
+            Prefetch(
+                "completions",
+                queryset=Completion.objects.select_related("author").order_by("pk"),
+                to_attr="in_order",
+            ),
             Prefetch(
                 "judgements",
                 queryset=chosen.select_related("annotator", "guideline").order_by("pk"),
@@ -50,37 +67,182 @@ def task_rows(
         )
         .order_by("pk")
     )
-    pseudonyms: dict[int, str] = {}
     for task in tasks.iterator(chunk_size=CHUNK_TASKS):
-        split = split_of(task.prompt.group_id, project.eval_share)
-        keys = {completion.pk: KEYS[index] for index, completion in enumerate(task.in_order)}
-        for judgement in task.chosen_judgements:
-            if judgement.annotator_id not in pseudonyms:
-                pseudonyms[judgement.annotator_id] = pseudonym_of(project, judgement.annotator)
-        yield split, _votes(task, keys, pseudonyms), _pairs(task, keys, pseudonyms, policy, split)
+        yield _RowsOf(project, task, policy).all()
 
 
-def _votes(task: Task, keys: dict[int, str], pseudonyms: dict[int, str]) -> list[Row]:
-    completions = [
-        {"key": keys[item.pk], "content": item.content, "model": item.model_key or None}
-        for item in task.in_order
-    ]
-    return [
-        {
-            "task": task.public_id,
-            "prompt": task.prompt.messages,
-            "completions": completions,
-            "annotator": pseudonyms[judgement.annotator_id],
-            "annotator_kind": judgement.annotator_kind,
-            "judgement": _rename(judgement_body(judgement), judgement.order_shown, keys),
-            "order_shown": [keys[pk] for pk in judgement.order_shown],
-            "guideline_version": judgement.guideline.version if judgement.guideline else None,
-            "iteration": task.iteration,
-            "gold": task.is_gold,
-            "at": judgement.created_at.isoformat().replace("+00:00", "Z"),
+class _RowsOf:
+    """Makes the rows of one task."""
+
+    def __init__(self, project: Project, task: Task, policy: dict[str, Any]) -> None:
+        self.project = project
+        self.task = task
+        self.policy = policy
+        self.judgements: list[Judgement] = task.chosen_judgements
+        self.by_pk: dict[int, Completion] = {item.pk: item for item in task.in_order}
+        self.keys = {pk: KEYS[index] for index, pk in enumerate(self.by_pk)}
+        self.pseudonyms = {
+            judgement.annotator_id: pseudonym_of(project, judgement.annotator) for judgement in self.judgements
         }
-        for judgement in task.chosen_judgements
-    ]
+        self.split = split_of(task.prompt.group_id, project.eval_share)
+
+    def all(self) -> TaskRows:
+        pairs = self.ranking_pairs()
+        if self.policy["corrections"] == "include":
+            pairs += self.correction_pairs()
+        return TaskRows(self.split, self.task.prompt.group_id, self.votes(), pairs)
+
+    def votes(self) -> list[Row]:
+        completions = [self.completion(item) for item in self.by_pk.values()]
+        return [
+            {
+                "task": self.task.public_id,
+                "prompt": self.task.prompt.messages,
+                "completions": completions,
+                "annotator": self.pseudonyms[judgement.annotator_id],
+                "annotator_kind": judgement.annotator_kind,
+                "judgement": _rename(judgement_body(judgement), judgement.order_shown, self.keys),
+                "order_shown": [self.keys[pk] for pk in judgement.order_shown],
+                "guideline_version": judgement.guideline.version if judgement.guideline else None,
+                "iteration": self.task.iteration,
+                "gold": self.task.is_gold,
+                "at": _utc(judgement),
+            }
+            for judgement in self.judgements
+        ]
+
+    def completion(self, item: Completion) -> Row:
+        row = {"key": self.keys[item.pk], "content": item.content, "model": item.model_key or None}
+        return row if item.author is None else row | {"author": self.author(item)}
+
+    def author(self, item: Completion) -> Row:
+        return {"annotator": pseudonym_of(self.project, item.author), "annotator_kind": item.author.kind}
+
+    def ranking_pairs(self) -> list[Row]:
+        """Of the rankings, by majority. Rows of projects without corrections are what they were before there were any."""
+        ranked = [judgement for judgement in self.judgements if judgement.ranking]
+        votes = [Vote(judgement.ranking, judgement.feedback.get("strength")) for judgement in ranked]
+        rows = []
+        for pair in select_pairs(pairs_of(votes), mean_ranks(votes), self.policy["pairs"]):
+            if pair.tie and self.policy["ties"] == "drop":
+                continue
+            chosen, rejected = self.by_pk[pair.chosen], self.by_pk[pair.rejected]
+            margin = self.policy["margins"].get(str(round(pair.strength))) if pair.strength else None
+            rows.append(
+                self.pair_row(
+                    id=f"{self.task.public_id}:{self.keys[chosen.pk]}:{self.keys[rejected.pk]}",
+                    chosen=chosen.content,
+                    rejected=rejected.content,
+                    chosen_source=self.source(chosen),
+                    rejected_source=self.source(rejected),
+                    strength=pair.strength,
+                    tie=pair.tie,
+                    margin=margin,
+                    weight=pair.weight,
+                    agreement=pair.agreement,
+                    votes=[
+                        self.vote_on(judgement, _choice(judgement, pair.chosen, pair.rejected)) for judgement in ranked
+                    ],
+                    edited=None if pair.tie else self.edit_of(pair.chosen),
+                    judgements=ranked,
+                    flagged=(pair.chosen, pair.rejected),
+                )
+            )
+        return rows
+
+    def correction_pairs(self) -> list[Row]:
+        """Each edit over what it corrects, and over what its author ranked strictly below that; together they weigh 1.
+
+        One person's word each: n_votes and agreement are 1. Edits by several people are not merged.
+        """
+        rows = []
+        for judgement in self.judgements:
+            for corrected, text in _corrections(judgement).items():
+                beaten = [
+                    pk for pk in beaten_by_correction(judgement.ranking, corrected) if self.by_pk[pk].content != text
+                ]
+                writer = self.pseudonyms[judgement.annotator_id]
+                author = {"annotator": writer, "annotator_kind": judgement.annotator_kind}
+                for pk in beaten:
+                    edit = f"{self.keys[corrected]} by {writer}"
+                    rows.append(
+                        self.pair_row(
+                            id=f"{self.task.public_id}:{edit}:{self.keys[pk]}",
+                            chosen=text,
+                            rejected=self.by_pk[pk].content,
+                            chosen_source=dict.fromkeys(("model", "revision", "adapter", "sampling", "seed"))
+                            | {"author": author},
+                            rejected_source=self.source(self.by_pk[pk]),
+                            strength=None,
+                            tie=False,
+                            margin=None,
+                            weight=1 / len(beaten),
+                            agreement=1.0,
+                            votes=[self.vote_on(judgement, "chosen", strength=None)],
+                            edited=_said(text),
+                            judgements=[judgement],
+                            flagged=(pk,),
+                        )
+                    )
+        return rows
+
+    def pair_row(
+        self, *, id: str, chosen: str, rejected: str, votes: list[Row], judgements: list[Judgement],
+        flagged: tuple[int, ...], **rest: Any,
+    ) -> Row:  # fmt: skip
+        """A row of `pairs`; `judgements` are those whose reasons, and flags on `flagged`, belong to it."""
+        prompt = self.task.prompt
+        return rest | {
+            "id": sha256(id)[:16],
+            "group_id": prompt.group_id,
+            "iteration": self.task.iteration,
+            "prompt": prompt.messages,
+            "chosen": _said(chosen),
+            "rejected": _said(rejected),
+            "n_votes": len(votes),
+            "votes": votes,
+            "reasons": [text for judgement in judgements if (text := judgement.feedback.get("rationale"))],
+            "flags": sorted(
+                {
+                    flag
+                    for judgement in judgements
+                    for pk, flags in judgement.feedback.get("flags", {}).items()
+                    if int(pk) in flagged
+                    for flag in flags
+                }
+            ),
+            "split": self.split,
+            "licence": prompt.licence or None,
+        }
+
+    def edit_of(self, pk: int) -> list[Row] | None:
+        """The newest correction of the completion, if the policy includes them."""
+        edits = [found[pk] for judgement in self.judgements if pk in (found := _corrections(judgement))]
+        return _said(edits[-1]) if edits and self.policy["corrections"] == "include" else None
+
+    def source(self, completion: Completion) -> Row:
+        known = completion.sampling
+        source = {
+            "model": completion.model_key or None,
+            "revision": known.get("revision"),
+            "adapter": known.get("adapter"),
+            "sampling": {key: value for key, value in known.items() if key not in ("revision", "adapter", "seed")}
+            or None,
+            "seed": known.get("seed"),
+        }
+        return source if completion.author is None else source | {"author": self.author(completion)}
+
+    def vote_on(self, judgement: Judgement, choice: str, **instead: Any) -> Row:
+        return {
+            "annotator": self.pseudonyms[judgement.annotator_id],
+            "annotator_kind": judgement.annotator_kind,
+            "choice": choice,
+            "strength": judgement.feedback.get("strength"),
+            "shown_order": [self.keys[pk] for pk in judgement.order_shown],
+            "seconds": judgement.seconds,
+            "guideline_version": judgement.guideline.version if judgement.guideline else None,
+            "at": _utc(judgement),
+        } | instead
 
 
 def _rename(body: Row, order_shown: list[int], keys: dict[int, str]) -> Row:
@@ -89,7 +251,7 @@ def _rename(body: Row, order_shown: list[int], keys: dict[int, str]) -> Row:
     renamed = dict(body)
     if "ranking" in body:
         renamed["ranking"] = [sorted(new[key] for key in group) for group in body["ranking"]]
-    for name in ("ratings", "acceptable", "flags", "corrections"):
+    for name in PER_COMPLETION:
         if name in body:
             renamed[name] = {
                 new[key]: value for key, value in sorted(body[name].items(), key=lambda item: new[item[0]])
@@ -97,80 +259,21 @@ def _rename(body: Row, order_shown: list[int], keys: dict[int, str]) -> Row:
     return renamed
 
 
-def _pairs(
-    task: Task, keys: dict[int, str], pseudonyms: dict[int, str], policy: dict[str, Any], split: str
-) -> list[Row]:
-    ranked = [judgement for judgement in task.chosen_judgements if judgement.ranking]
-    votes = [Vote(judgement.ranking, judgement.feedback.get("strength")) for judgement in ranked]
-    by_pk = {item.pk: item for item in task.in_order}
-    rows = []
-    for pair in select_pairs(pairs_of(votes), mean_ranks(votes), policy["pairs"]):
-        if pair.tie and policy["ties"] == "drop":
-            continue
-        chosen, rejected = by_pk[pair.chosen], by_pk[pair.rejected]
-        rows.append(
-            {
-                "id": sha256(f"{task.public_id}:{keys[chosen.pk]}:{keys[rejected.pk]}")[:16],
-                "group_id": task.prompt.group_id,
-                "iteration": task.iteration,
-                "prompt": task.prompt.messages,
-                "chosen": [{"role": "assistant", "content": chosen.content}],
-                "rejected": [{"role": "assistant", "content": rejected.content}],
-                "strength": pair.strength,
-                "tie": pair.tie,
-                "margin": policy["margins"].get(str(round(pair.strength))) if pair.strength else None,
-                "weight": pair.weight,
-                "chosen_source": _source(chosen),
-                "rejected_source": _source(rejected),
-                "n_votes": pair.n_votes,
-                "agreement": pair.agreement,
-                "votes": [
-                    _vote_on(judgement, pair.chosen, pair.rejected, keys, pseudonyms) for judgement in ranked
-                ],
-                "edited": None,
-                "reasons": [text for judgement in ranked if (text := judgement.feedback.get("rationale"))],
-                "flags": sorted(
-                    {
-                        flag
-                        for judgement in ranked
-                        for pk, flags in judgement.feedback.get("flags", {}).items()
-                        if int(pk) in (pair.chosen, pair.rejected)
-                        for flag in flags
-                    }
-                ),
-                "split": split,
-                "licence": task.prompt.licence or None,
-            }
-        )
-    return rows
+def _corrections(judgement: Judgement) -> dict[int, str]:
+    found = judgement.feedback.get("corrections", {})
+    return {int(pk): found[pk] for pk in sorted(found, key=int)}
 
 
-def _source(completion: Completion) -> Row:
-    known = completion.sampling
-    return {
-        "model": completion.model_key or None,
-        "revision": known.get("revision"),
-        "adapter": known.get("adapter"),
-        "sampling": {key: value for key, value in known.items() if key not in ("revision", "adapter", "seed")}
-        or None,
-        "seed": known.get("seed"),
-    }
-
-
-def _vote_on(
-    judgement: Judgement, chosen: int, rejected: int, keys: dict[int, str], pseudonyms: dict[int, str]
-) -> Row:
+def _choice(judgement: Judgement, chosen: int, rejected: int) -> str:
     rank = {pk: index for index, group in enumerate(judgement.ranking) for pk in group}
-    choice = (
-        "tie" if rank[chosen] == rank[rejected] else "chosen" if rank[chosen] < rank[rejected] else "rejected"
-    )
-    return {
-        "annotator": pseudonyms[judgement.annotator_id],
-        "annotator_kind": judgement.annotator_kind,
-        "choice": choice,
-        "strength": judgement.feedback.get("strength"),
-        "shown_order": [keys[pk] for pk in judgement.order_shown],
-        "seconds": judgement.seconds,
-        "guideline_version": judgement.guideline.version if judgement.guideline else None,
-        "at": judgement.created_at.isoformat().replace("+00:00", "Z"),
-    }
+    if rank[chosen] == rank[rejected]:
+        return "tie"
+    return "chosen" if rank[chosen] < rank[rejected] else "rejected"
+
+
+def _said(text: str) -> list[Row]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _utc(judgement: Judgement) -> str:
+    return judgement.created_at.isoformat().replace("+00:00", "Z")

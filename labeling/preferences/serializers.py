@@ -9,7 +9,9 @@ class NewSnapshotSerializer(StrictSerializer):
         default=dict, help_text="iterations, annotator_kinds, purposes, up_to_judgement; left out: everything"
     )
     policy = serializers.DictField(
-        default=dict, help_text="what the trainer sees: ties (drop or keep), pairs (all or extremes), margins"
+        default=dict,
+        help_text="what the trainer sees: ties (drop or keep), pairs (all or extremes), corrections (include or "
+        "leave_out), margins",
     )
 
 

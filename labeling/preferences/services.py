@@ -18,10 +18,12 @@ from labeling.annotation.models import Judgement, Task
 from labeling.live.services import notify
 from labeling.preferences.errors import BadFilter, NothingToFreeze
 from labeling.preferences.models import Snapshot
-from labeling.preferences.rows import judgements_chosen, task_rows
+from labeling.preferences.rows import is_correction, judgements_chosen, task_rows
+from labeling.preferences.supervised import sft_rows, unpaired_rows
 from labeling.projects.models import Project
 
 SPLITS = ("train", "eval")
+WRITTEN = "written by annotators"  # where the manifest counts completions by model
 DEFAULT_FILTERS: dict[str, Any] = {
     "iterations": [],  # empty: all
     "annotator_kinds": [],  # empty: all
@@ -32,6 +34,7 @@ DEFAULT_POLICY: dict[str, Any] = {
     "ties": "drop",  # drop | keep
     "pairs": "all",  # all | extremes
     "margins": {},  # strength "1".."3" to margin
+    "corrections": "include",  # include | leave_out: pairs of an edit over what it corrects, and edits in `sft`
 }
 
 
@@ -65,6 +68,8 @@ def complete_policy(policy: dict[str, Any] | None) -> dict[str, Any]:
         wrong["ties"] = "must be drop or keep"
     if full["pairs"] not in ("all", "extremes"):
         wrong["pairs"] = "must be all or extremes"
+    if full["corrections"] not in ("include", "leave_out"):
+        wrong["corrections"] = "must be include or leave_out"
     margins = full["margins"]
     if not isinstance(margins, dict) or not all(
         key in ("1", "2", "3") and isinstance(value, int | float) for key, value in margins.items()
@@ -86,7 +91,8 @@ def create_snapshot(
     """Freeze the judgements that pass the filters. The same rows again give the snapshot there is.
 
     Streams to files named by the SHA-256 of their canonical rows; memory stays constant.
-    Raises BadFilter, and NothingToFreeze where no ranking passes.
+    A project without rankings has no pairs, and is frozen for what else was said. Raises BadFilter, and NothingToFreeze
+    where no judgement passes.
     """
     full_filters, full_policy = complete_filters(filters), complete_policy(policy)
     if full_filters["up_to_judgement"] is None:
@@ -96,18 +102,18 @@ def create_snapshot(
     work = Path(tempfile.mkdtemp(prefix=".freezing-", dir=root))
     try:
         manifest = _write_rows(project, full_filters, full_policy, work)
-        if not manifest["n_pairs"]:
+        if not manifest["n_judgements"]:
+            n_all = project.judgements.count()
             raise NothingToFreeze(
-                "No pair passes these filters: collect rankings first, or loosen the filters "
-                f"({manifest['n_judgements']} judgements passed)"
+                f"None of the {n_all:,} judgements passes these filters: loosen them"
+                if n_all
+                else "Nothing is judged yet: make tasks, and freeze when people have judged some of them"
             )
         digest = manifest["content_hash"]
         existing = Snapshot.objects.filter(project=project, content_hash=digest).first()
         if existing:
             return existing
-        (work / "manifest.json").write_text(
-            json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
-        )
+        (work / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
         final = root / digest
         if not final.exists():
             os.replace(work, final)
@@ -125,9 +131,7 @@ def create_snapshot(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_rows(
-    project: Project, filters: dict[str, Any], policy: dict[str, Any], folder: Path
-) -> dict[str, Any]:
+def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write votes and pairs of each split, and return the manifest."""
     files: dict[str, BinaryIO] = {}
     digests = {f"{kind}.{split}.jsonl": hashlib.sha256() for kind in ("votes", "pairs") for split in SPLITS}
@@ -136,25 +140,34 @@ def _write_rows(
     sources: dict[str, int] = {}
     models: dict[str, int] = {}
     groups: dict[str, set[str]] = {split: set() for split in SPLITS}
+    said = dict.fromkeys(("rankings", "corrections", "demonstrations", "acceptable", "ratings", "marks"), 0)
+    views = {f"{view}.{split}": 0 for view in ("sft", "unpaired") for split in SPLITS}
+    n_correction_pairs = 0
+    includes = policy["corrections"] == "include"
     judgement_ids = hashlib.sha256()
     try:
         for name in digests:
             files[name] = open(folder / name, "wb")  # noqa: SIM115  (closed below)
-        for split, votes, pairs in task_rows(project, filters, policy):
-            for kind, rows in (("votes", votes), ("pairs", pairs)):
+        for task in task_rows(project, filters, policy):
+            split = task.split
+            for kind, rows in (("votes", task.votes), ("pairs", task.pairs)):
                 name = f"{kind}.{split}.jsonl"
                 for row in rows:
                     line = orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
                     digests[name].update(line)
                     files[name].write(line)
                 counts[name] += len(rows)
-            for row in votes:
+            groups[split].add(task.group_id)
+            views[f"sft.{split}"] += len(sft_rows(task.votes, corrections=includes))
+            views[f"unpaired.{split}"] += len(unpaired_rows(task.votes, corrections=includes))
+            for row in task.votes:
                 kinds[row["annotator_kind"]] = kinds.get(row["annotator_kind"], 0) + 1
-            for row in pairs:
-                groups[split].add(row["group_id"])
+                _count(said, row["judgement"])
+            for row in task.pairs:
+                n_correction_pairs += is_correction(row)
                 sources[row["licence"] or "unknown"] = sources.get(row["licence"] or "unknown", 0) + 1
                 for side in ("chosen_source", "rejected_source"):
-                    model = row[side]["model"] or "unknown"
+                    model = row[side]["model"] or (WRITTEN if "author" in row[side] else "unknown")
                     models[model] = models.get(model, 0) + 1
     finally:
         for file in files.values():
@@ -170,6 +183,9 @@ def _write_rows(
         "files": {name: {"sha256": file_hashes[name], "rows": counts[name]} for name in sorted(file_hashes)},
         "n_judgements": counts["votes.train.jsonl"] + counts["votes.eval.jsonl"],
         "n_pairs": counts["pairs.train.jsonl"] + counts["pairs.eval.jsonl"],
+        "n_correction_pairs": n_correction_pairs,
+        **{f"n_{part}": n for part, n in said.items()},
+        "views": views,
         "n_groups": {split: len(groups[split]) for split in SPLITS},
         "annotator_kinds": dict(sorted(kinds.items())),
         "pairs_by_licence": dict(sorted(sources.items())),
@@ -188,3 +204,12 @@ def _write_rows(
         ),
         "code_version": settings.VERSION,
     }
+
+
+def _count(said: dict[str, int], judgement: dict[str, Any]) -> None:
+    """Add what one judgement holds: rankings and demonstrations, and the rest by completion, marks each."""
+    said["rankings"] += "ranking" in judgement
+    said["demonstrations"] += "demonstration" in judgement
+    for part in ("corrections", "acceptable", "ratings"):
+        said[part] += len(judgement.get(part, {}))
+    said["marks"] += sum(map(len, judgement.get("marks", {}).values()))

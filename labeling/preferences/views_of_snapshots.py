@@ -7,7 +7,8 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,70 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labeling.annotation.models import Task
 from labeling.preferences.errors import UnknownView
 from labeling.preferences.models import Snapshot
 from labeling.preferences.services import SPLITS, snapshots_folder
+from labeling.preferences.supervised import sft_rows, unpaired_rows
 
 Row = dict[str, Any]
 BATCH_ROWS = 2000
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-SOURCE = pa.struct(
-    [
-        ("model", pa.string()), ("revision", pa.string()), ("adapter", pa.string()), ("sampling", pa.string()),
-        ("seed", pa.int64()),
-    ]
-)  # fmt: skip
+BATCH_TASKS = 200
 
 
+# --- rows ---------------------------------------------------------------------------------------
 def _preference(row: Row) -> Row:
     """TRL's explicit-prompt conversational preference, with what the loss may use."""
     return {key: row[key] for key in ("prompt", "chosen", "rejected", "margin", "weight", "group_id", "tie")}
 
 
+def _preferences(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
+    return map(_preference, rows)
+
+
+def _pairs(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
+    """Whole, with the snapshot's name; a source without an author says so, since all rows have one shape here."""
+    name = f"{snapshot.project.slug}#{snapshot.number}"
+    for row in rows:
+        sources = {side: {"author": None, **row[side]} for side in ("chosen_source", "rejected_source")}
+        yield {**row, **sources, "snapshot": name}
+
+
+def _votes(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
+    return rows
+
+
+def _sft(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
+    return _of_tasks(snapshot, rows, sft_rows)
+
+
+def _unpaired(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
+    return _of_tasks(snapshot, rows, unpaired_rows)
+
+
+def _of_tasks(snapshot: Snapshot, rows: Iterator[Row], make: Callable[..., list[Row]]) -> Iterator[Row]:
+    """Rows made of each task's votes, which lie together in the file. A prompt's group and licence never change."""
+    includes = snapshot.policy.get("corrections", "include") == "include"
+    tasks = ((public_id, list(votes)) for public_id, votes in groupby(rows, key=lambda row: row["task"]))
+    while batch := list(islice(tasks, BATCH_TASKS)):
+        found = Task.objects.filter(project=snapshot.project_id, public_id__in=[public_id for public_id, _ in batch])
+        known = {
+            public_id: {"group_id": group_id, "licence": licence or None}
+            for public_id, group_id, licence in found.values_list("public_id", "prompt__group_id", "prompt__licence")
+        }
+        for public_id, votes in batch:
+            for row in make(votes, corrections=includes):
+                yield {**row, **known.get(public_id, {"group_id": None, "licence": None})}
+
+
+# --- their shapes in Parquet --------------------------------------------------------------------
 def _as_json(row: Row, *keys: str) -> Row:
     """Parts whose shape varies travel as JSON text in Parquet, which wants one shape for all rows."""
     return {**row, **{key: json.dumps(row[key], ensure_ascii=False, sort_keys=True) for key in keys}}
+
+
+def _same(row: Row) -> Row:
+    return row
 
 
 def _pairs_in_parquet(row: Row) -> Row:
@@ -48,6 +90,23 @@ def _pairs_in_parquet(row: Row) -> Row:
     }
 
 
+def _votes_in_parquet(row: Row) -> Row:
+    return _as_json(row, "judgement")
+
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+AUTHOR = pa.struct([("annotator", pa.string()), ("annotator_kind", pa.string())])
+SOURCE = pa.struct(
+    [
+        ("model", pa.string()), ("revision", pa.string()), ("adapter", pa.string()), ("sampling", pa.string()),
+        ("seed", pa.int64()), ("author", AUTHOR),
+    ]
+)  # fmt: skip
+COMPLETION = pa.struct([("key", pa.string()), ("content", pa.string()), ("model", pa.string()), ("author", AUTHOR)])
+ORIGIN = [
+    ("source", pa.string()), ("model", pa.string()), ("annotator", pa.string()), ("annotator_kind", pa.string()),
+    ("group_id", pa.string()), ("licence", pa.string()),
+]  # fmt: skip
 PREFERENCE_SCHEMA = pa.schema(
     [
         ("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES), ("margin", pa.float64()),
@@ -59,7 +118,7 @@ PAIRS_SCHEMA = pa.schema(
         ("id", pa.string()), ("group_id", pa.string()), ("iteration", pa.int64()), ("prompt", MESSAGES),
         ("chosen", MESSAGES), ("rejected", MESSAGES), ("strength", pa.float64()), ("tie", pa.bool_()),
         ("margin", pa.float64()), ("weight", pa.float64()), ("chosen_source", SOURCE), ("rejected_source", SOURCE),
-        ("n_votes", pa.int64()), ("agreement", pa.float64()), ("votes", pa.string()), ("edited", pa.string()),
+        ("n_votes", pa.int64()), ("agreement", pa.float64()), ("votes", pa.string()), ("edited", MESSAGES),
         ("reasons", pa.list_(pa.string())), ("flags", pa.list_(pa.string())), ("split", pa.string()),
         ("licence", pa.string()), ("snapshot", pa.string()),
     ]
@@ -67,19 +126,37 @@ PAIRS_SCHEMA = pa.schema(
 VOTES_SCHEMA = pa.schema(
     [
         ("task", pa.string()), ("prompt", MESSAGES),
-        ("completions", pa.list_(pa.struct([("key", pa.string()), ("content", pa.string()), ("model", pa.string())]))),
-        ("annotator", pa.string()), ("annotator_kind", pa.string()), ("judgement", pa.string()),
+        ("completions", pa.list_(COMPLETION)), ("annotator", pa.string()), ("annotator_kind", pa.string()), ("judgement", pa.string()),
         ("order_shown", pa.list_(pa.string())), ("guideline_version", pa.int64()), ("iteration", pa.int64()),
         ("gold", pa.bool_()), ("at", pa.string()),
     ]
 )  # fmt: skip
 
-Projection = Callable[[Row], Row]
-# view: (rows it is made from, projection, projection for Parquet, Parquet schema)
-VIEWS: dict[str, tuple[str, Projection, Projection, pa.Schema]] = {
-    "preference": ("pairs", _preference, _preference, PREFERENCE_SCHEMA),
-    "pairs": ("pairs", lambda row: row, _pairs_in_parquet, PAIRS_SCHEMA),
-    "votes": ("votes", lambda row: row, lambda row: _as_json(row, "judgement"), VOTES_SCHEMA),
+SFT_SCHEMA = pa.schema([("messages", MESSAGES), *ORIGIN])
+UNPAIRED_SCHEMA = pa.schema(
+    [
+        ("prompt", MESSAGES), ("completion", MESSAGES), ("label", pa.bool_()), ("acceptable_share", pa.float64()),
+        ("n_votes", pa.int64()), *ORIGIN,
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class View:
+    """`frozen` names the file of rows it is made from, `make` how, `in_parquet` a row's shape there."""
+
+    frozen: str
+    make: Callable[[Snapshot, Iterator[Row]], Iterator[Row]]
+    in_parquet: Callable[[Row], Row]
+    schema: pa.Schema
+
+
+VIEWS = {
+    "preference": View("pairs", _preferences, _same, PREFERENCE_SCHEMA),
+    "unpaired": View("votes", _unpaired, _same, UNPAIRED_SCHEMA),
+    "sft": View("votes", _sft, _same, SFT_SCHEMA),
+    "pairs": View("pairs", _pairs, _pairs_in_parquet, PAIRS_SCHEMA),
+    "votes": View("votes", _votes, _votes_in_parquet, VOTES_SCHEMA),
 }
 FILE_FORMATS = ("jsonl", "parquet")
 
@@ -91,7 +168,7 @@ def view_file(snapshot: Snapshot, *, split: str, view: str, format: str) -> Path
     if split not in SPLITS or format not in FILE_FORMATS:
         raise UnknownView("Ask for train or eval, as .jsonl or .parquet")
     folder = snapshots_folder() / snapshot.folder
-    kind, project_row, project_parquet, schema = VIEWS[view]
+    known = VIEWS[view]
     # `pairs` names its snapshot, so its files are the snapshot's own though the rows may be shared.
     target = (
         folder / "views" / f"{view}.{snapshot.pk}.{split}.{format}"
@@ -101,26 +178,31 @@ def view_file(snapshot: Snapshot, *, split: str, view: str, format: str) -> Path
     if target.exists():
         return target
     target.parent.mkdir(exist_ok=True)
-    rows = read_rows(folder / f"{kind}.{split}.jsonl")
-    if view == "pairs":
-        rows = ({**row, "snapshot": f"{snapshot.project.slug}#{snapshot.number}"} for row in rows)
+    rows = known.make(snapshot, read_rows(folder / f"{known.frozen}.{split}.jsonl"))
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".making-")
     os.close(descriptor)
     try:
         if format == "jsonl":
             with open(name, "wb") as file:
                 for row in rows:
-                    file.write(orjson.dumps(project_row(row), option=orjson.OPT_APPEND_NEWLINE))
+                    file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         else:
-            with pq.ParquetWriter(name, schema, compression="zstd") as writer:
+            with pq.ParquetWriter(name, known.schema, compression="zstd") as writer:
                 while batch := list(islice(rows, BATCH_ROWS)):
-                    writer.write_table(
-                        pa.Table.from_pylist([project_parquet(row) for row in batch], schema=schema)
-                    )
+                    shaped = [known.in_parquet(row) for row in batch]
+                    writer.write_table(pa.Table.from_pylist(shaped, schema=known.schema))
         os.replace(name, target)
     finally:
         Path(name).unlink(missing_ok=True)
     return target
+
+
+def rows_in(snapshot: Snapshot, view: str, split: str) -> int | None:
+    """How many rows the view has; None where the snapshot was frozen before these were counted."""
+    manifest = snapshot.manifest
+    if VIEWS[view].frozen == "pairs" or view == "votes":
+        return manifest.get("files", {}).get(f"{VIEWS[view].frozen}.{split}.jsonl", {}).get("rows", 0)
+    return manifest.get("views", {}).get(f"{view}.{split}")
 
 
 def read_rows(path: Path) -> Iterator[Row]:

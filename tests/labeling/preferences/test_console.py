@@ -24,7 +24,7 @@ def test_wrong_margins_and_nothing_to_freeze_are_said(client, filled_project, le
     assert answer.status_code == 422
     assert "margins" in answer.context["form"].errors
     answer = client.post("/projects/support/snapshots/new/", FORM)
-    assert "No pair passes" in answer.content.decode()
+    assert "Nothing is judged yet" in answer.content.decode()
 
 
 def test_a_reviewer_reads_snapshots_and_freezes_none(client, filled_project, reviewer, annotator):
