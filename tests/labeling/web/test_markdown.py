@@ -129,6 +129,7 @@ def check(html: str) -> str:
             assert attributes["target"] == "_blank"
         if tag == "img":
             assert IMAGE_ADDRESS.fullmatch(attributes["src"])
+            elements.text.append(attributes["alt"])
     return "".join(elements.text)
 
 
