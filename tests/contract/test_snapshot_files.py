@@ -5,7 +5,10 @@ import json
 
 import pytest
 
+from labeling.annotation.services import submit_judgement, take_lease
 from labeling.preferences.services import create_snapshot
+from labeling.preferences.views_of_snapshots import VIEWS, rows_in
+from labeling.projects.services import change_project
 from tests import factories
 
 datasets = pytest.importorskip("datasets")
@@ -13,9 +16,14 @@ datasets = pytest.importorskip("datasets")
 
 @pytest.fixture
 def served(live_server, project, annotator, engineer, monkeypatch, tmp_path):
-    """A snapshot behind a real server: its address and the headers to ask with."""
+    """A snapshot of every kind of feedback behind a real server: its address and the headers to ask with."""
+    change_project(project=project, form={"corrections": True, "acceptable": True, "demonstration": "optional"})
     factories.fill_project(project, 40)
-    factories.judge_all(project, annotator)
+    while lease := take_lease(project=project, annotator=annotator):
+        body = {"ranking": [["a"], ["b"], ["c"]], "acceptable": {"a": True, "c": False}, "seconds": 5.0}
+        if lease.pk % 3 == 0:
+            body |= {"corrections": {"b": f"Edited by hand, number {lease.pk}."}, "demonstration": f"Mine, {lease.pk}."}
+        submit_judgement(lease=lease, submission_key=str(lease.pk), body=body)
     snapshot = create_snapshot(project=project, created_by=engineer)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
@@ -23,32 +31,30 @@ def served(live_server, project, annotator, engineer, monkeypatch, tmp_path):
     return f"{live_server.url}/api/v1/snapshots/{snapshot.pk}/", headers, snapshot
 
 
-@pytest.mark.parametrize("view", ["preference", "pairs", "votes"])
+@pytest.mark.parametrize("view", VIEWS)
 def test_load_dataset_reads_a_view_by_its_address(served, view, tmp_path):
     pytest.importorskip("aiohttp", reason="datasets reads addresses through fsspec[http]")
     address, headers, snapshot = served
-    kind = "votes" if view == "votes" else "pairs"
-    rows = snapshot.manifest["files"][f"{kind}.train.jsonl"]["rows"]
+    rows = rows_in(snapshot, view, "train")
     for form in ("parquet", "json"):
         url = f"{address}train.{'parquet' if form == 'parquet' else 'jsonl'}?view={view}"
         loaded = datasets.load_dataset(
             form, data_files={"train": url}, storage_options={"headers": headers}, cache_dir=str(tmp_path / form)
         )
         assert loaded["train"].num_rows == rows > 0
-        assert loaded["train"][0]["prompt"][0]["role"] == "user"
+        assert loaded["train"][0]["messages" if view == "sft" else "prompt"][0]["role"] == "user"
 
 
-@pytest.mark.parametrize("view", ["preference", "pairs", "votes"])
+@pytest.mark.parametrize("view", VIEWS)
 def test_load_dataset_reads_a_view_once_it_is_downloaded(served, view, tmp_path):
     import httpx
 
     address, headers, snapshot = served
-    name = f"{'votes' if view == 'votes' else 'pairs'}.train.jsonl"
     for form, ending in (("parquet", "parquet"), ("json", "jsonl")):
         path = tmp_path / f"train.{ending}"
         path.write_bytes(httpx.get(f"{address}train.{ending}?view={view}", headers=headers).content)
         loaded = datasets.load_dataset(form, data_files=str(path), cache_dir=str(tmp_path / form))["train"]
-        assert loaded.num_rows == snapshot.manifest["files"][name]["rows"] > 0
+        assert loaded.num_rows == rows_in(snapshot, view, "train") > 0
 
 
 def test_a_download_broken_off_goes_on_where_it_stopped(served):
