@@ -1,9 +1,9 @@
 """Pages on judgements: the queue of tasks, and how good what came in is."""
 
 from django.contrib import messages
-from django.db.models import Count, Exists, OuterRef, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import pluralize
 from django.views.decorators.http import require_http_methods, require_safe
 
 from labeling.accounts.roles import STEERING
@@ -14,36 +14,46 @@ from labeling.annotation.services import create_tasks_for_prompts
 from labeling.projects.console_access import console_page, keyset_page, show
 from labeling.projects.models import Project, Prompt
 from labeling.quality.forms import TasksForm
+from labeling.quality.plans import plan_tasks
 from labeling.quality.selectors import annotators_by_pseudonym, cached_agreement
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @console_page(to_change=STEERING)
 def tasks(request: HttpRequest, project: Project) -> HttpResponse:
-    form = TasksForm(request.POST or None, initial={"overlap": project.overlap})
-    if request.method == "POST" and form.is_valid():
-        try:
-            made, too_few = create_tasks_for_prompts(project=project, **form.cleaned_data)
-        except BadTasks as error:
-            form.add_error(None, str(error))
-        else:
-            left_out = f" {too_few:,} prompts have fewer than two different completions." if too_few else ""
-            (messages.success if made else messages.warning)(request, f"{made:,} new tasks.{left_out}")
-            return redirect("projects:tasks", project.slug)
-    waiting = (
-        Prompt.objects.filter(project=project)
-        .filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
-        .annotate(n=Count("completions__content_hash", distinct=True))
-        .aggregate(ready=Count("pk", filter=Q(n__gte=2)), bare=Count("pk", filter=Q(n__lt=2)))
-    )
+    """The queue, and making more of it. What is asked for in the address is counted, not made."""
+    asked = request.POST if request.method == "POST" else request.GET if "completions_per_task" in request.GET else None
+    form = TasksForm(asked, project=project)
+    if request.method == "POST" and form.is_valid() and _make(request, project, form):
+        return redirect("projects:tasks", project.slug)
+    usual = {name: form.get_initial_for_field(field, name) for name, field in form.fields.items()}
+    wanted = form.cleaned_data if form.is_bound and form.is_valid() else usual
     state = request.GET.get("state", "")
     found = Task.objects.filter(project=project).select_related("prompt")
     if state in Task.State.values:
         found = found.filter(state=state)
     return show(
-        request, "console/quality/tasks.html", project, form=form, waiting=waiting, queue=queue_figures(project),
-        page=keyset_page(request, found), state=state, states=Task.State.choices, status=422 if form.is_bound else 200,
+        request, "console/quality/tasks.html", project, form=form, plan=plan_tasks(project=project, **wanted),
+        queue=queue_figures(project), page=keyset_page(request, found), state=state, states=Task.State.choices,
+        status=422 if request.method == "POST" else 200,
     )  # fmt: skip
+
+
+def _make(request: HttpRequest, project: Project, form: TasksForm) -> bool:
+    """Make the tasks and say how many; False where they can't be made, which the form then says."""
+    wanted = dict(form.cleaned_data)
+    prompts = Prompt.objects.filter(project=project) if wanted.pop("which") == "all" else None
+    try:
+        n_made, n_left_out = create_tasks_for_prompts(project=project, prompts=prompts, **wanted)
+    except BadTasks as error:
+        form.add_error("completions_per_task", str(error))
+        return False
+    n_wanted = n_made * wanted["overlap"]
+    said = f"{n_made:,} new task{pluralize(n_made)}, {n_wanted:,} judgement{pluralize(n_wanted)} wanted."
+    if n_left_out:
+        said += f" {n_left_out:,} prompt{pluralize(n_left_out)} left out for want of completions."
+    (messages.success if n_made else messages.warning)(request, said)
+    return True
 
 
 @require_safe

@@ -13,7 +13,8 @@ from labeling.projects.services import pseudonym_of
 from labeling.quality import statistics
 
 MAX_JUDGEMENTS = 20_000
-SHAPE = 2  # of the figures: raised when it changes, for the cache outlives the program
+SHAPE = 3  # of the figures: raised when it changes, for the cache outlives the program
+_Values = dict[int, dict[str, list[Any]]]  # task -> completion -> what each annotator said of it
 CONSENSUS = "majority of the other annotators on each pair of completions; a tie is an answer; split pairs left out"
 
 
@@ -28,13 +29,10 @@ def project_agreement(project: Project) -> dict[str, Any]:
     count: they were judged just as blindly. Agreement is given over all annotators and, in
     `agreement_of_people`, over people alone, since a simulated annotator agrees with itself too well. Two queries.
     """
-    rows = list(
-        _standing(project)
-        .order_by("-pk")
-        .values_list("task_id", "annotator_id", "annotator_kind", "ranking", "order_shown", "seconds")[
-            : MAX_JUDGEMENTS + 1
-        ]
-    )
+    columns = ("task_id", "annotator_id", "annotator_kind", "ranking", "order_shown", "seconds")
+    # Only these parts of the feedback: corrections can be long.
+    parts = ("feedback__ratings", "feedback__acceptable")
+    rows = list(_standing(project).order_by("-pk").values_list(*columns, *parts)[: MAX_JUDGEMENTS + 1])
     n_all = _standing(project).count() if len(rows) > MAX_JUDGEMENTS else len(rows)
     limited = len(rows) > MAX_JUDGEMENTS
     rows = rows[:MAX_JUDGEMENTS]
@@ -43,8 +41,12 @@ def project_agreement(project: Project) -> dict[str, Any]:
     people_tasks: dict[int, dict[int, Any]] = {}
     by_annotator: dict[int, list[Any]] = {}
     kinds: dict[int, str] = {}
-    for task, annotator, kind, ranking, order, seconds in rows:
+    said, said_by_people = _Said(), _Said()
+    for task, annotator, kind, ranking, order, seconds, ratings, acceptable in rows:
         kinds[annotator] = kind
+        said.add(task, ratings, acceptable)
+        if kind == User.Kind.HUMAN:
+            said_by_people.add(task, ratings, acceptable)
         by_annotator.setdefault(annotator, []).append((ranking, order, seconds))
         if ranking:
             tasks.setdefault(task, {})[annotator] = ranking
@@ -53,11 +55,11 @@ def project_agreement(project: Project) -> dict[str, Any]:
 
     votes = [statistics.pair_votes(rankings) for rankings in tasks.values() if len(rankings) > 1]
     others = statistics.agreement_with_others(votes)
-    agreement = _agreement(votes)
+    agreement = _agreement(votes) | said.agreement()
     agreement_of_people = agreement
-    if people_tasks != tasks:
+    if set(kinds.values()) - {User.Kind.HUMAN}:
         people = [statistics.pair_votes(rankings) for rankings in people_tasks.values() if len(rankings) > 1]
-        agreement_of_people = _agreement(people)
+        agreement_of_people = _agreement(people) | said_by_people.agreement()
     annotators = [
         {
             "annotator": pseudonym_of(project, User(pk=annotator)),
@@ -82,11 +84,46 @@ def project_agreement(project: Project) -> dict[str, Any]:
         "annotator_kinds": dict(Counter(kinds.values())),
         "agreement": agreement,
         "agreement_of_people": agreement_of_people,
-        "position_bias": statistics.position_bias((ranking, order) for _, _, _, ranking, order, _ in rows),
-        "seconds_median": statistics.median_seconds(seconds for *_, seconds in rows),
+        "position_bias": statistics.position_bias((row[3], row[4]) for row in rows),
+        "seconds_median": statistics.median_seconds(row[5] for row in rows),
         "annotators": annotators,
         "consensus_method": CONSENSUS,
     }
+
+
+class _Said:
+    """What was said of single completions: values by task, axis and completion."""
+
+    def __init__(self) -> None:
+        self.ratings: dict[str, _Values] = {}
+        self.acceptable: _Values = {}
+
+    def add(self, task: int, ratings: dict[str, dict[str, int]] | None, acceptable: dict[str, bool] | None) -> None:
+        for completion, by_axis in (ratings or {}).items():
+            for axis, value in by_axis.items():
+                self.ratings.setdefault(axis, {}).setdefault(task, {}).setdefault(completion, []).append(value)
+        for completion, value in (acceptable or {}).items():
+            self.acceptable.setdefault(task, {}).setdefault(completion, []).append(value)
+
+    def agreement(self) -> dict[str, statistics.Figure]:
+        """A figure for each axis that two people gave for one completion."""
+        figures = {
+            f"krippendorff_alpha_interval:{axis}": statistics.krippendorff_alpha_interval(_units(values))
+            for axis, values in sorted(self.ratings.items())
+            if _judged_twice(values)
+        }
+        if _judged_twice(self.acceptable):
+            alpha = statistics.krippendorff_alpha_nominal(_units(self.acceptable))
+            figures["krippendorff_alpha_nominal:acceptable"] = alpha
+        return figures
+
+
+def _units(values: _Values) -> list[list[list[Any]]]:
+    return [list(task.values()) for task in values.values()]
+
+
+def _judged_twice(values: _Values) -> bool:
+    return any(len(given) > 1 for task in values.values() for given in task.values())
 
 
 def _agreement(votes: list[statistics.PairVotes]) -> dict[str, statistics.Figure]:

@@ -6,7 +6,7 @@ pair, as what was drawn at random.
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 from typing import Any
@@ -135,11 +135,37 @@ def krippendorff_alpha_nominal(
             (counts.get(value, nothing) + counts.get(swap.get(value, value), nothing)) / 2 for value in values_both_ways
         ]
         sums = numpy.column_stack([sums[:, 0], *mirrored])
-    value = float(_alpha(sums.sum(axis=0)[None])[0])
+    return _bootstrapped(_nominal, sums, n_units, seed)
+
+
+def krippendorff_alpha_interval(tasks: Iterable[Iterable[Sequence[float]]], *, seed: int = 0) -> Figure:
+    """Krippendorff's alpha for numbers on a scale of equal steps: values differ by the square of their distance.
+
+    `tasks`, `n` and the interval are as in the nominal one. Two who are one step apart disagree little, so this is the
+    alpha of ratings.
+    """
+    clusters = [[list(map(float, unit)) for unit in units if len(unit) > 1] for units in tasks]
+    clusters = [units for units in clusters if units]
+    if not clusters:
+        return undefined("nothing was judged twice")
+    # Of each task: squared distances within units, then count, sum and sum of squares of its values.
+    sums = numpy.zeros((len(clusters), 4))
+    for row, units in zip(sums, clusters, strict=True):
+        for unit in units:
+            n, total, squares = len(unit), sum(unit), sum(value * value for value in unit)
+            row += [2 * (n * squares - total**2) / (n - 1), n, total, squares]
+    return _bootstrapped(_interval, sums, sum(map(len, clusters)), seed)
+
+
+def _bootstrapped(
+    alpha: Callable[[numpy.ndarray], numpy.ndarray], sums: numpy.ndarray, n_units: int, seed: int
+) -> Figure:
+    """Alpha of sums by task, with its percentile bootstrap over tasks."""
+    value = float(alpha(sums.sum(axis=0)[None])[0])
     if math.isnan(value):
         return undefined("every answer is the same, so chance can't be told from agreement", n_units)
     figure = {"value": value, "low": None, "high": None, "n": n_units}
-    if len(clusters) < 2:
+    if len(sums) < 2:
         return figure | {"method": "no interval: needs two tasks"}
     rng = numpy.random.default_rng(seed)
     if len(sums) > MAX_BLOCKS:
@@ -147,18 +173,27 @@ def krippendorff_alpha_nominal(
         numpy.add.at(blocks, rng.permutation(len(sums)) % MAX_BLOCKS, sums)
         sums = blocks
     draws = rng.multinomial(len(sums), numpy.full(len(sums), 1 / len(sums)), size=RESAMPLES)
-    resampled = _alpha(draws @ sums)
+    resampled = alpha(draws @ sums)
     resampled = resampled[~numpy.isnan(resampled)]
     low, high = numpy.quantile(resampled, [0.025, 0.975])
     return figure | {"low": float(low), "high": float(high), "method": f"bootstrap by task, {RESAMPLES:,} resamples"}
 
 
-def _alpha(sums: numpy.ndarray) -> numpy.ndarray:
+def _nominal(sums: numpy.ndarray) -> numpy.ndarray:
     """Rows of (agreeing pairs of values, count of each value) to alpha; nan where only one value occurs."""
     n = sums[:, 1:].sum(axis=1)
     expected = n**2 - (sums[:, 1:] ** 2).sum(axis=1)
     with numpy.errstate(invalid="ignore", divide="ignore"):
         return numpy.where(expected > 0, 1 - (n - 1) * (n - sums[:, 0]) / expected, numpy.nan)
+
+
+def _interval(sums: numpy.ndarray) -> numpy.ndarray:
+    """Rows of (squared distances within units, count, sum, sum of squares) to alpha; nan where all values are equal."""
+    within, n, total, squares = sums.T
+    # Values are whole steps, so sums are exact and equal values give 0.
+    expected = 2 * (n * squares - total**2)
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        return numpy.where(expected > 0, 1 - (n - 1) * within / expected, numpy.nan)
 
 
 def position_bias(judgements: Iterable[tuple[Ranking, Sequence[Hashable]]]) -> Figure:

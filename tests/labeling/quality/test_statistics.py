@@ -9,6 +9,7 @@ from labeling.quality.statistics import (
     OTHER_WAY_ROUND,
     agreement_with_others,
     clustered_proportion,
+    krippendorff_alpha_interval,
     krippendorff_alpha_nominal,
     pair_votes,
     pairwise_agreement,
@@ -133,3 +134,28 @@ def test_an_annotator_is_held_against_the_others_not_against_themselves():
     assert figures["odd"]["n"] == 4
     # ann meets ben and odd, who are split: no majority to agree with.
     assert figures["ann"]["value"] is None
+
+
+def test_interval_alpha_of_the_textbook_example():
+    # The same example as above; Krippendorff 2011 gives 0.849 for interval data.
+    figure = krippendorff_alpha_interval([unit] for unit in units_of(FOUR_OBSERVERS))
+    assert figure["value"] == pytest.approx(0.849, abs=5e-4)
+    assert figure["n"] == 11
+    assert figure["low"] < figure["value"] < figure["high"] <= 1
+
+
+def test_interval_alpha_of_ratings_agrees_with_evalica():
+    rng = numpy.random.default_rng(5)
+    quality = rng.integers(1, 6, 150)
+    matrix = [
+        [None if rng.random() < 0.3 else int(numpy.clip(value + rng.integers(-1, 2), 1, 5)) for value in quality]
+        for _ in range(4)
+    ]
+    expected = evalica.alpha(pandas.DataFrame(matrix, dtype=float), distance="interval").alpha
+    assert krippendorff_alpha_interval([unit] for unit in units_of(matrix))["value"] == pytest.approx(expected)
+
+
+def test_interval_alpha_of_equal_values_and_of_none_say_why_there_is_none():
+    assert "every answer is the same" in krippendorff_alpha_interval([[[3, 3]], [[3, 3, 3]]])["method"]
+    assert "nothing was judged twice" in krippendorff_alpha_interval([[[3], [4]]])["method"]
+    assert krippendorff_alpha_interval([[[1, 2], [4, 5]]])["method"] == "no interval: needs two tasks"

@@ -1,0 +1,45 @@
+"""What making tasks would come to, counted before it is done."""
+
+from dataclasses import dataclass
+
+from django.db.models import Count, Exists, OuterRef, Q, Sum
+
+from labeling.annotation.models import Task
+from labeling.projects.feedback import least_completions
+from labeling.projects.models import Project, Prompt
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`n_tasks` is exact over prompts that have no task; over all it is the most that can be made."""
+
+    n_prompts: int
+    n_bare: int
+    n_tasks: int
+    needed: int
+    overlap: int
+    completions_per_task: int
+    is_over_all: bool
+
+    @property
+    def n_judgements(self) -> int:
+        return self.n_tasks * self.overlap
+
+
+def plan_tasks(*, project: Project, completions_per_task: int, overlap: int, which: str) -> Plan:
+    """Count as `create_tasks_for_prompts` would. One query, two where every completion gets a task."""
+    needed = min(completions_per_task, max(least_completions(project.form), 2))
+    prompts = Prompt.objects.filter(project=project)
+    if which == "new":
+        prompts = prompts.filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
+    if not needed:
+        n_ready, n_bare, n_tasks = (n := prompts.count()), 0, n
+    else:
+        # Equal texts are one choice.
+        counted = prompts.annotate(n=Count("completions__content_hash", distinct=True))
+        found = counted.aggregate(
+            ready=Count("pk", filter=Q(n__gte=needed)), bare=Count("pk", filter=Q(n__lt=needed)), texts=Sum("n")
+        )
+        n_ready, n_bare = found["ready"], found["bare"]
+        n_tasks = (found["texts"] or 0) if completions_per_task == 1 else n_ready
+    return Plan(n_ready, n_bare, n_tasks, needed, overlap, completions_per_task, which == "all")
