@@ -6,6 +6,9 @@ from django.contrib.auth import SESSION_KEY
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 
+# Nothing here is translated, so dates, form errors and what Django and the REST framework say stay English too.
+ENGLISH = ("/api/", "/admin/", "/docs/", "/projects/new/")
+
 
 def language_of_the_person(
     get_response: Callable[[HttpRequest], HttpResponse],
@@ -13,9 +16,15 @@ def language_of_the_person(
     """The language a person chose goes before the one that the browser asks for."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if SESSION_KEY in request.session and request.user.is_authenticated and request.user.language:
-            translation.activate(request.user.language)
-            request.LANGUAGE_CODE = translation.get_language()  # type: ignore[attr-defined]
+        if request.path_info.startswith(ENGLISH):
+            _speak(request, "en")
+        elif SESSION_KEY in request.session and request.user.is_authenticated and request.user.language:
+            _speak(request, request.user.language)
         return get_response(request)
 
     return middleware
+
+
+def _speak(request: HttpRequest, language: str) -> None:
+    translation.activate(language)
+    request.LANGUAGE_CODE = translation.get_language()  # type: ignore[attr-defined]

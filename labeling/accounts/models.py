@@ -1,13 +1,14 @@
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class User(AbstractUser):
     class Kind(models.TextChoices):
-        HUMAN = "human", "person"
-        SIMULATED = "simulated", "simulated annotator"
-        MODEL = "model", "model as judge"
-        IMPORTED = "imported", "imported annotator"
+        HUMAN = "human", _("person")
+        SIMULATED = "simulated", _("simulated annotator")
+        MODEL = "model", _("model as judge")
+        IMPORTED = "imported", _("imported annotator")
 
     kind = models.CharField(max_length=12, choices=Kind.choices, default=Kind.HUMAN)
     language = models.CharField(

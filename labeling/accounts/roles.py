@@ -1,13 +1,14 @@
 """What people may be in a project, and what each role may do. `tests/security/routes.py` holds every address to it."""
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class Role(models.TextChoices):
-    ANNOTATOR = "annotator", "annotator"
-    REVIEWER = "reviewer", "reviewer"
-    LEAD = "lead", "lead"
-    ENGINEER = "engineer", "engineer"
+    ANNOTATOR = "annotator", _("annotator")
+    REVIEWER = "reviewer", _("reviewer")
+    LEAD = "lead", _("lead")
+    ENGINEER = "engineer", _("engineer")
 
 
 # Takes tasks and judges them.

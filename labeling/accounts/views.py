@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.timezone import now
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labeling.accounts.forms import TokenForm
@@ -24,7 +25,7 @@ def profile(request: HttpRequest) -> HttpResponse:
     form = TokenForm(request.POST or None, slugs=slugs)
     if request.method == "POST":
         if form.is_valid():
-            _, secret = create_token(user=request.user, **form.cleaned_data)
+            secret = create_token(user=request.user, **form.cleaned_data)[1]
             form = TokenForm(slugs=slugs)
         else:
             status = 422
@@ -38,7 +39,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
     token = get_object_or_404(ApiToken, pk=token_id, user=request.user)
     revoke_token(token=token)
-    messages.success(request, f"{token.name} is revoked: it opens nothing any more.")
+    messages.success(request, _("%(name)s is revoked: it opens nothing any more.") % {"name": token.name})
     return redirect("accounts:profile")
 
 

@@ -5,6 +5,7 @@ from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import translation
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from django.views.i18n import JavaScriptCatalog
 
@@ -14,8 +15,8 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
         request,
         "web/error.html",
         {
-            "title": "This form is too old",
-            "message": (
+            "title": _("This form is too old"),
+            "message": _(
                 "The page was open for so long, or the log-in changed, that the form can no longer be trusted. "
                 "Go back, reload the page and send it again; a draft is kept on the ranking page."
             ),
@@ -30,7 +31,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(
         request,
         "web/error.html",
-        {"title": "Not found", "message": ("There is no such page, or it isn't yours to see.")},
+        {"title": _("Not found"), "message": _("There is no such page, or it isn't yours to see.")},
         status=404,
     )
 
@@ -42,8 +43,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
         request,
         "web/error.html",
         {
-            "title": "Something broke",
-            "message": ("The fault is ours and is in the server's log. Nothing you submitted before is lost."),
+            "title": _("Something broke"),
+            "message": _("The fault is ours and is in the server's log. Nothing you submitted before is lost."),
         },
         status=500,
     )

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils.timezone import now
+from django.utils.translation import gettext as _
 
 from labeling.annotation.errors import AlreadyJudged, KeyReused, LeaseLost, NotRevisable
 from labeling.annotation.models import Judgement, Lease, Slot, Task
@@ -52,7 +53,7 @@ def submit_judgement(
                 # Of two simultaneous requests with one key, the second finds the first's judgement.
                 if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
                     return earlier
-                raise LeaseLost("This task is closed already: it was submitted or skipped, perhaps in another tab")
+                raise LeaseLost(_("This task is closed already: it was submitted or skipped, perhaps in another tab"))
             in_time = Q(state=Slot.State.LEASED, holder=lease.annotator_id)
             owns_slot = (
                 Slot.objects.filter(in_time | Q(state=Slot.State.FREE), pk=lease.slot_id)
@@ -79,7 +80,7 @@ def submit_judgement(
             if lease.state == Lease.State.EXPIRED:
                 # It ran out after it was loaded, and the person was given the task again.
                 return submit_judgement(lease=lease, submission_key=submission_key, body=body, at=at)
-        raise AlreadyJudged("You have judged this task already, under another lease") from None
+        raise AlreadyJudged(_("You have judged this task already, under another lease")) from None
     return Submission(judgement, is_new=True)
 
 
@@ -94,7 +95,7 @@ def revise_judgement(*, judgement: Judgement, submission_key: str, body: dict[st
         return earlier
     project = judgement.project
     if not project.allows_revision:
-        raise NotRevisable("This project doesn't allow judgements to be revised")
+        raise NotRevisable(_("This project doesn't allow judgements to be revised"))
     answer = _checked(lease, body)
     try:
         with transaction.atomic():
@@ -105,7 +106,7 @@ def revise_judgement(*, judgement: Judgement, submission_key: str, body: dict[st
     except IntegrityError:
         if earlier := _earlier(judgement.annotator_id, submission_key, body_hash, lease):
             return earlier
-        raise NotRevisable("There is a newer version of this judgement: reload and revise that one") from None
+        raise NotRevisable(_("There is a newer version of this judgement: reload and revise that one")) from None
     return Submission(revision, is_new=True)
 
 
@@ -122,7 +123,7 @@ def _earlier(annotator_id: int, submission_key: str, body_hash: str, lease: Leas
     if found is None:
         return None
     if found.body_hash != body_hash or found.lease_id != lease.pk:
-        raise KeyReused("This submission key was used for another judgement: make a new key for each")
+        raise KeyReused(_("This submission key was used for another judgement: make a new key for each"))
     return Submission(found, is_new=False)
 
 

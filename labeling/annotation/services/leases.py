@@ -8,6 +8,7 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils.timezone import now
+from django.utils.translation import gettext as _
 
 from labeling.accounts.models import User
 from labeling.annotation.errors import LeaseLost
@@ -49,7 +50,7 @@ def take_lease(
     if cap_reached(annotator, project, at):
         return None
     guideline = current_guideline(project)
-    for _ in range(20):
+    for _attempt in range(20):
         try:
             with transaction.atomic():
                 slot = _next_slot(project, annotator, at)
@@ -149,7 +150,7 @@ def renew_lease(*, lease: Lease, at: datetime | None = None) -> datetime:
         )
         still_open = Lease.objects.filter(pk=lease.pk, state=Lease.State.OPEN)
         if not still_open.update(expires_at=expires_at):
-            raise LeaseLost("This task was given back: its lease ran out or it was submitted elsewhere")
+            raise LeaseLost(_("This task was given back: its lease ran out or it was submitted elsewhere"))
         Slot.objects.filter(pk__in=held.values("pk")).update(expires_at=expires_at)
     return expires_at
 
@@ -158,7 +159,7 @@ def save_draft(*, lease: Lease, draft: dict[str, Any]) -> None:
     """Keep what the annotator has so far. Kept on an expired lease too, so that nothing typed is lost."""
     open_or_expired = Lease.objects.filter(pk=lease.pk, state__in=[Lease.State.OPEN, Lease.State.EXPIRED])
     if not open_or_expired.update(draft=draft):
-        raise LeaseLost("This task is closed: it was submitted or skipped, perhaps in another tab")
+        raise LeaseLost(_("This task is closed: it was submitted or skipped, perhaps in another tab"))
 
 
 def skip_lease(*, lease: Lease, reason: str = "", note: str = "", at: datetime | None = None) -> None:
@@ -175,7 +176,7 @@ def skip_lease(*, lease: Lease, reason: str = "", note: str = "", at: datetime |
             state=Lease.State.SKIPPED, skip_reason=code, skip_note=note[:300], closed_at=at
         )
         if not closed:
-            raise LeaseLost("This task is closed already: it was submitted, skipped or given back")
+            raise LeaseLost(_("This task is closed already: it was submitted, skipped or given back"))
         free_slots(Slot.objects.filter(pk=lease.slot_id, state=Slot.State.LEASED))
         notify(lease.task.project.live_group, "queue")
 
