@@ -69,6 +69,7 @@ function open(next) {
   showBestFirst();
   task.render();
   task.clamp();
+  task.begin();
   if (unsaved) task.draft.changed();
 }
 
@@ -97,7 +98,7 @@ function submit() {
   body.append("holding", holding.join(","));
   const revision = Boolean(form.dataset.revision);
   const instant = !revision && ahead !== null;
-  const looked = { seconds: clock.seconds, words: task.nWords };
+  const [done, { seconds }] = [task, clock];
   draft.drop();
   sent.set(lease, task);
   if (!instant) {
@@ -107,7 +108,7 @@ function submit() {
   }
   outbox.post({ lease, revision, url: instant || revision ? form.action : `${form.action}?next=1`, body: String(body) });
   if (instant) show(takeAhead());
-  if (!revision) care.submitted(looked);
+  if (!revision) care.submitted({ seconds, words: done.nWords });
 }
 
 function answered(item, answer) {

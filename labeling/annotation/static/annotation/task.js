@@ -13,6 +13,7 @@ import { choose, nextOpenRow, rowName, rowsOf } from "parts";
 import * as Ranking from "ranking";
 
 const CLAMP_PX = 460;
+const SURELY_LONG = 4000; // characters
 const NOT_CONTENT = new Set(["submission_key", "csrfmiddlewaretoken", "seconds", "holding"]);
 
 export class Task {
@@ -158,7 +159,8 @@ export class Task {
     if (this.layout === "pair") return;
     for (const card of this.cards.values()) {
       const text = card.querySelector("[data-card-text]");
-      const long = text.scrollHeight > CLAMP_PX * 1.2;
+      // Measuring lays the whole text out, so what is surely long isn't measured.
+      const long = text.textContent.length > SURELY_LONG || text.scrollHeight > CLAMP_PX * 1.2;
       text.classList.toggle("is-clamped", long);
       card.querySelector("[data-more]").hidden = !long;
     }
@@ -251,7 +253,8 @@ export class Task {
   }
 
   // --- what else is asked of a completion ---------------------------------------------------------
-  enterRow(row) {
+  /** Without `focus` the eye stays where it is: on the prompt of a task that has just come. */
+  enterRow(row, { focus = true } = {}) {
     if (!row) return;
     this.leaveRow();
     this.picked = keyOf(row) || this.picked;
@@ -259,8 +262,14 @@ export class Task {
     this.row = row;
     row.classList.add("is-current");
     row.tabIndex = -1;
+    if (!focus) return;
     if (!row.contains(document.activeElement)) row.focus({ preventScroll: true });
     row.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Where nothing is ranked, digits may begin at once. */
+  begin() {
+    if (!this.ranks && this.hasRows) this.enterRow(nextOpenRow(this.form), { focus: false });
   }
 
   leaveRow() {
