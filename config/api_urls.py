@@ -6,6 +6,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from labeling.accounts import api as accounts
 from labeling.annotation import api as annotation
+from labeling.annotation import reports_api
+from labeling.conversation import api as conversation
 from labeling.images import api as images
 from labeling.preferences import api as preferences
 from labeling.projects import api as projects
@@ -30,6 +32,9 @@ urlpatterns = [
     path("projects/<slug:slug>/tasks/", annotation.TasksView.as_view(), name="tasks"),
     path("projects/<slug:slug>/leases/", annotation.LeasesView.as_view(), name="leases"),
     path("projects/<slug:slug>/judgements/", annotation.JudgementsView.as_view(), name="judgements"),
+    path("projects/<slug:slug>/reports/", reports_api.ReportsView.as_view(), name="reports"),
+    path("projects/<slug:slug>/conversation/", conversation.SettingsView.as_view(), name="conversation_settings"),
+    path("projects/<slug:slug>/conversations/", conversation.ConversationsView.as_view(), name="conversations"),
     path("projects/<slug:slug>/quality/", quality.QualityView.as_view(), name="quality"),
     path("projects/<slug:slug>/snapshots/", preferences.SnapshotsView.as_view(), name="snapshots"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
@@ -40,6 +45,12 @@ urlpatterns = [
     path("leases/<str:lease_id>/skip/", annotation.SkipView.as_view(), name="skip"),
     path("leases/<str:lease_id>/judgement/", annotation.SubmitView.as_view(), name="submit"),
     path("judgements/<str:judgement_id>/revision/", annotation.RevisionView.as_view(), name="revision"),
+    path("conversations/<str:conversation_id>/", conversation.ConversationView.as_view(), name="conversation"),
+    path("conversations/<str:conversation_id>/end/", conversation.EndView.as_view(), name="end_conversation"),
+    path("conversations/<str:conversation_id>/turns/", conversation.TurnsView.as_view(), name="turns"),
+    path("conversations/<str:conversation_id>/turns/<int:number>/", conversation.TurnView.as_view(), name="turn"),
+    path("conversations/<str:conversation_id>/turns/<int:number>/again/", conversation.AgainView.as_view(), name="turn_again"),
+    path("conversations/<str:conversation_id>/turns/<int:number>/stop/", conversation.StopView.as_view(), name="turn_stop"),
     path("snapshots/<str:snapshot_id>/", preferences.SnapshotView.as_view(), name="snapshot"),
     path(
         "snapshots/<str:snapshot_id>/<slug:split>.<slug:kind>",

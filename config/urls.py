@@ -4,12 +4,17 @@ from django.contrib import admin
 from django.urls import include, path
 
 from config.metrics import metrics
+from labeling.conversation.views import bench_or_conversations
 
 urlpatterns = [
     path("", include("labeling.web.urls")),
     path("", include("labeling.accounts.urls")),
     path("", include("labeling.images.urls")),
+    # Where a project is for conversations, its bench leads there.
+    path("projects/<slug:slug>/bench/", bench_or_conversations),
+    path("projects/<slug:slug>/bench/conversations/", include("labeling.conversation.urls")),
     path("projects/<slug:slug>/bench/", include("labeling.annotation.urls")),
+    path("projects/<slug:slug>/bench/", include("labeling.quality.urls_of_bench")),
     path("projects/<slug:slug>/snapshots/", include("labeling.preferences.urls")),
     path("projects/<slug:slug>/runs/", include("training.runs.urls")),
     path("projects/<slug:slug>/models/", include("training.registry.urls")),

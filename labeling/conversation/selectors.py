@@ -55,6 +55,12 @@ def standing_turns(conversation: Conversation) -> list[Turn]:
     return list(last.values())
 
 
+def shown_opening(conversation: Conversation) -> list[Message]:
+    """The messages before the first turn as the annotator may see them: a project may hide its system prompt."""
+    hides = conversation.project.bench["system_prompts"] == "hidden"
+    return [message for message in conversation.opening if not (hides and message["role"] == "system")]
+
+
 def messages_before(conversation: Conversation, number: int) -> list[Message]:
     """What was said before this turn: the opening, and of each turn the message and the completion that went on."""
     messages = list(conversation.opening)

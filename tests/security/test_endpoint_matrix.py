@@ -15,6 +15,7 @@ from labeling.accounts.models import ApiToken
 from labeling.accounts.services import create_token
 from labeling.annotation.models import Judgement
 from labeling.annotation.services import take_lease
+from labeling.conversation.models import Conversation, Turn
 from labeling.images.services import store_image
 from labeling.preferences.services import create_snapshot
 from tests import factories
@@ -51,12 +52,15 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     )  # fmt: skip
     run = Run.objects.create(project=project, kind="sample", model=base)
     iteration = Iteration.objects.create(project=project, number=1, policy_before=base)
+    talk = Conversation.objects.create(project=project, annotator=annotator, client_key="k", max_turns=3)
+    Turn.objects.create(conversation=talk, number=1, client_key="k", content="Hello", speakers=[])
     token, _ = create_token(user=annotator, name="theirs")
     picture, _ = store_image(project=project, file=png(), name="a.png", uploaded_by=lead)
     return {
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,
+        "conversation_id": talk.public_id,
         "user_id": reviewer.pk, "image_id": picture.public_id, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",
     }  # fmt: skip
 

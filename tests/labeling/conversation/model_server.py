@@ -5,6 +5,7 @@ function of the handler and the request's body; those below cover what servers d
 """
 
 import json
+import re
 import socket
 import threading
 import time
@@ -114,7 +115,8 @@ def echo(prefix: str) -> Script:
 
     def script(handler: Handler, body: dict[str, Any]) -> None:
         n_turns = sum(message["role"] == "user" for message in body["messages"])
-        say(*f"{prefix} hears {body['messages'][-1]['content']!r} as message {n_turns}.".split(" "))(handler, body)
+        text = f"{prefix} hears {body['messages'][-1]['content']!r} as message {n_turns}."
+        say(*re.findall(r"\s*\S+", text))(handler, body)
 
     return script
 

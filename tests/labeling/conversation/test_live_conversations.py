@@ -111,7 +111,7 @@ def test_nothing_on_the_socket_names_models_servers_or_speed(live, talking, conv
         said = page.frames
     assert {name for frame in said for name in frame} <= {"turn", "texts", "more", "over"}
     text = json.dumps(said)
-    for secret in (SERVER_NAME, "model-", "key-of", "0.123", "0.3", "77", "127.0.0.1", "secret-key"):
+    for secret in (SERVER_NAME, "model-", "key-of-model", "0.123", "0.3", "77", "127.0.0.1", "secret-key"):
         assert secret not in text
 
 
@@ -144,16 +144,15 @@ def test_a_process_killed_in_the_middle_loses_its_turn_to_the_next(scripted, con
     scripted.script("model-one", gated(gate, ["word "] * 5))
     scripted.script("model-two", gated(other, ["wort "] * 5))
     turn = start_turn(conversation=conversation, content="Hello", client_key="k")
-    with running_live(scripted.url) as (port, process):
-        with socket_of(port, annotator, conversation) as found:
-            heard(found)
-            page = Watching(found, 1)
-            while not page.texts[0]:
-                page.next()
-            first_epoch = Turn.objects.get().epoch
-            os.killpg(process.pid, signal.SIGKILL)
-            with pytest.raises(ConnectionClosed):
-                page.until_over()
+    with running_live(scripted.url) as (port, process), socket_of(port, annotator, conversation) as found:
+        heard(found)
+        page = Watching(found, 1)
+        while not page.texts[0]:
+            page.next()
+        first_epoch = Turn.objects.get().epoch
+        os.killpg(process.pid, signal.SIGKILL)
+        with pytest.raises(ConnectionClosed):
+            page.until_over()
     gate.release(100)
     other.release(100)
     with running_live(scripted.url):
@@ -264,7 +263,9 @@ def test_another_live_process_shows_the_turn_from_the_table(scripted, conversati
 
 
 # --- who may listen -------------------------------------------------------------------------------
-def test_only_the_one_who_holds_a_conversation_may_listen(live, conversation, annotator, other_annotator, lead, stranger):
+def test_only_the_one_who_holds_a_conversation_may_listen(
+    live, conversation, annotator, other_annotator, lead, stranger
+):
     for user in (other_annotator, lead, stranger):
         with pytest.raises(InvalidStatus) as refusal, socket_of(live, user, conversation):
             pass
@@ -284,7 +285,8 @@ def test_the_right_to_listen_ends_with_the_membership(live, conversation, annota
 
 
 @pytest.mark.parametrize(
-    "message", ["", "x", "[]", "{}", '{"watch": 0}', '{"watch": "1"}', '{"watch": true}', '{"watch": 1, "x": 2}', "[" * 9999]
+    "message",
+    ["", "x", "[]", "{}", '{"watch": 0}', '{"watch": "1"}', '{"watch": true}', '{"watch": 1, "x": 2}', "[" * 9999],
 )
 def test_what_is_no_message_of_the_page_ends_the_socket(live, conversation, annotator, message):
     with socket_of(live, annotator, conversation) as found:
