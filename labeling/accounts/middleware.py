@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
@@ -18,11 +19,18 @@ def language_of_the_person(
     def middleware(request: HttpRequest) -> HttpResponse:
         if request.path_info.startswith(ENGLISH):
             _speak(request, "en")
-        elif SESSION_KEY in request.session and request.user.is_authenticated and request.user.language:
-            _speak(request, request.user.language)
+        elif chosen := _chosen_by(request):
+            _speak(request, chosen)
         return get_response(request)
 
     return middleware
+
+
+def _chosen_by(request: HttpRequest) -> str:
+    """Empty for strangers, for those who never chose, and for a language that is no longer offered."""
+    if SESSION_KEY not in request.session or not request.user.is_authenticated:
+        return ""
+    return request.user.language if request.user.language in dict(settings.LANGUAGES) else ""
 
 
 def _speak(request: HttpRequest, language: str) -> None:

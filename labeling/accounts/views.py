@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from labeling.accounts.forms import TokenForm
-from labeling.accounts.models import ApiToken
+from labeling.accounts.models import ApiToken, User
 from labeling.accounts.services import create_token, revoke_token
 
 
@@ -51,5 +51,5 @@ def language(request: HttpRequest) -> HttpResponse:
     if wanted in dict(settings.LANGUAGES):
         response.set_cookie(settings.LANGUAGE_COOKIE_NAME, wanted, max_age=365 * 86400, samesite="Lax")
         if request.user.is_authenticated:
-            type(request.user).objects.filter(pk=request.user.pk).update(language=wanted)
+            User.objects.filter(pk=request.user.pk).update(language=wanted)
     return response
