@@ -16,7 +16,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 SERVE ?= 1
 
-.PHONY: help demo up test install install-dev lint clean python-version
+.PHONY: help demo up test install install-dev lint messages clean python-version
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ lint: install-dev  ## ruff and Django's own checks
 	@$(BIN)/ruff check .
 	@$(BIN)/python manage.py check
 	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+messages: install  ## collect the texts of the pages for translation and compile them (needs gettext)
+	@$(BIN)/python manage.py messages
 
 clean:  ## remove .venv and caches; PREFLOOP_HOME (var/) stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
