@@ -47,7 +47,6 @@ class SnapshotForm(forms.Form):
         ],
         widget=forms.RadioSelect,
         initial="include",
-        required=False,
     )
     margins = forms.RegexField(
         r"^\s*-?\d+(\.\d+)?\s*,\s*-?\d+(\.\d+)?\s*,\s*-?\d+(\.\d+)?\s*$",
@@ -69,6 +68,6 @@ class SnapshotForm(forms.Form):
         return {
             "ties": self.cleaned_data["ties"],
             "pairs": self.cleaned_data["pairs"],
-            "corrections": self.cleaned_data["corrections"] or "include",
+            "corrections": self.cleaned_data["corrections"],
             "margins": dict(steps),
         }

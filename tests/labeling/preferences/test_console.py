@@ -1,9 +1,19 @@
 import json
 
+from labeling.annotation.services import submit_judgement, take_lease
+from labeling.preferences.console import counts
 from labeling.preferences.models import Snapshot
+from labeling.projects.services import change_project
 from tests import factories
 
-FORM = {"purposes": ["preference"], "ties": "drop", "pairs": "all", "margins": "", "name": "first"}
+FORM = {
+    "purposes": ["preference"],
+    "ties": "drop",
+    "pairs": "all",
+    "corrections": "include",
+    "margins": "",
+    "name": "first",
+}
 
 
 def test_counts_come_before_freezing_and_freezing_leads_to_the_snapshot(client, filled_project, engineer, annotator):
@@ -62,3 +72,23 @@ def test_the_list_takes_as_many_queries_for_thirty_as_for_three(client, project,
     add(range(4, 31))
     with django_assert_max_num_queries(len(few)):
         assert len(client.get("/projects/support/snapshots/").context["page"]["rows"]) == 30
+
+
+def test_a_snapshot_without_pairs_says_what_it_holds_and_offers_no_training(client, project, lead, annotator):
+    change_project(project=project, form={"ranking": False, "acceptable": True})
+    factories.fill_project(project, 6)
+    while lease := take_lease(project=project, annotator=annotator):
+        submit_judgement(lease=lease, submission_key=str(lease.pk), body={"acceptable": {"a": True, "b": False}})
+    client.force_login(lead)
+    preview = client.post("/projects/support/snapshots/new/", FORM | {"preview": "1"}, headers={"HX-Request": "true"})
+    assert "6 accept or refuse: no pairs to compare" in preview.content.decode()
+    page = client.post("/projects/support/snapshots/new/", FORM, follow=True).content.decode()
+    assert "No pairs" in page and "12 times acceptable or not" in page and "Train on it" not in page
+    answer = client.get("/projects/support/snapshots/1/unpaired.train.parquet")
+    assert answer.status_code == 200 and b"".join(answer.streaming_content)[:4] == b"PAR1"
+
+
+def test_the_counts_take_as_many_queries_whatever_is_judged(filled_project, annotator, django_assert_num_queries):
+    factories.judge_all(filled_project, annotator)
+    with django_assert_num_queries(2):
+        assert counts(filled_project, {})["holding"] == [("rank", 5)]
