@@ -16,9 +16,18 @@ from labeling.accounts.models import User
 from labeling.accounts.roles import STEERING, Role
 from labeling.projects.console_access import add_errors, console_page, keyset_page, show
 from labeling.projects.errors import BadForm, BadImport, LastLead, SlugTaken
-from labeling.projects.forms import GuidelineForm, ImportForm, MemberForm, NewProjectForm, SettingsForm
+from labeling.projects.forms import (
+    BuilderForm,
+    GuidelineForm,
+    ImportForm,
+    MemberForm,
+    NewProjectForm,
+    SettingsForm,
+)
 from labeling.projects.imports import import_rows
 from labeling.projects.models import Completion, Guideline, Import, Project, Prompt
+from labeling.projects.presets import TALK
+from labeling.projects.row_buttons import after_button, is_button
 from labeling.projects.selectors import members_of
 from labeling.projects.services import (
     add_member,
@@ -43,14 +52,13 @@ ROLE_HELP = {
 def new_project(request: HttpRequest) -> HttpResponse:
     if not request.user.is_person:
         raise Http404("Only a person makes projects")
-    initial = NewProjectForm.initial_of({})
-    form = NewProjectForm(request.POST or None, initial=initial)
-    if request.method == "POST" and form.is_valid():
+    form = _builder(NewProjectForm, request, NewProjectForm.initial_of({}) | NewProjectForm.initial_of_bench({}))
+    if request.method == "POST" and not form.is_draft and form.is_valid():
         data = form.cleaned_data
         try:
             project = create_project(
                 slug=data["slug"], name=data["name"], description=data["description"], guideline=data["guideline"],
-                form=form.feedback_form(), created_by=request.user, **form.work(),
+                form=form.feedback_form(), bench=form.bench_settings(), created_by=request.user, **form.work(),
             )  # fmt: skip
         except SlugTaken as error:
             form.add_error("slug", str(error))
@@ -59,16 +67,16 @@ def new_project(request: HttpRequest) -> HttpResponse:
         except ValidationError as error:
             add_errors(form, error.message_dict)
         else:
-            return redirect("projects:overview", project.slug)
-    status = 422 if form.is_bound else 200
-    return render(request, "console/projects/new.html", {"form": form}, status=status)
+            talks = form.preset == TALK.key and form.has_conversations
+            return redirect("projects:conversation" if talks else "projects:overview", project.slug)
+    return render(request, "console/projects/new.html", {"form": form}, status=_status_of(form))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @console_page(to_change=STEERING)
 def settings(request: HttpRequest, project: Project) -> HttpResponse:
-    form = SettingsForm(request.POST or None, initial=SettingsForm.initial_of_project(project))
-    if request.method == "POST" and form.is_valid():
+    form = _builder(SettingsForm, request, SettingsForm.initial_of_project(project))
+    if request.method == "POST" and not form.is_draft and form.is_valid():
         try:
             change_project(project=project, **form.changes())
         except BadForm as error:
@@ -79,8 +87,20 @@ def settings(request: HttpRequest, project: Project) -> HttpResponse:
             messages.success(request, "Saved. Tasks given out from now on follow it.")
             return redirect("projects:settings", project.slug)
         project.refresh_from_db()
-    status = 422 if form.is_bound else 200
-    return show(request, "console/projects/settings.html", project, form=form, status=status)
+    return show(request, "console/projects/settings.html", project, form=form, status=_status_of(form))
+
+
+def _builder(form_class: type[BuilderForm], request: HttpRequest, initial: dict[str, Any]) -> BuilderForm:
+    """The form as sent, or, where one of the builder's own buttons was pressed, as it is after that."""
+    if request.method != "POST":
+        return form_class(initial=initial)
+    form = form_class(after_button(request.POST), initial=initial)
+    form.is_draft = is_button(request.POST)
+    return form
+
+
+def _status_of(form: BuilderForm) -> int:
+    return 422 if form.is_bound and not form.is_draft else 200
 
 
 @require_POST

@@ -4,72 +4,174 @@ from typing import Any
 
 from django import forms
 from django.core.validators import validate_slug
+from django.forms.utils import ErrorDict
+from django.urls import NoReverseMatch, reverse
 from django.utils.text import slugify
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import Role
-from labeling.projects.feedback import DEFAULT_FORM, SWITCHES
+from labeling.projects.bench_settings import DEFAULT_BENCH, MAX_WARNING, NUMBERS
+from labeling.projects.feedback import CAN_BE_REQUIRED, DEFAULT_FORM
 from labeling.projects.imports import FORMATS
 from labeling.projects.models import Project
+from labeling.projects.presets import PRESETS, TALK, Preset, preset_like
+from labeling.projects.rows import AxesWidget, AxisRow, NameRow, NamesWidget, clean_axes, clean_names
 from labeling.projects.services import RESERVED_SLUGS
 
+ROW_PARTS = {"ratings": clean_axes, "flags": clean_names, "marks": clean_names}
+ASKED = [("off", "not asked"), ("optional", "optional"), ("required", "required")]
 
-class FeedbackFields(forms.Form):
-    """The feedback form of a project as fields of one's own; `feedback_form` gives it back as an object."""
 
-    ranking = forms.BooleanField(required=False, label="Ranking of the completions, best first")
-    ties = forms.BooleanField(required=False, label="Ties in the ranking")
+class DraftForm(forms.Form):
+    """A form that can be shown with what was typed so far, unjudged: after a row was added, say."""
+
+    is_draft = False
+
+    def full_clean(self) -> None:
+        if self.is_draft:
+            self._errors, self.cleaned_data = ErrorDict(), {}
+        else:
+            super().full_clean()
+
+
+class FeedbackFields(DraftForm):
+    """The feedback form of a project as fields; `feedback_form` gives it back as an object.
+
+    What is asked in rows has a switch of its own (`asks_ratings`, ...), so that rows outlive being switched off.
+    """
+
+    ranking = forms.BooleanField(required=False, label="Rank the completions")
+    ties = forms.BooleanField(required=False, label="Ties are allowed")
+    strength = forms.BooleanField(required=False, label="Say how much better the best one is")
+    asks_ratings = forms.BooleanField(required=False, label="Rate each completion")
+    ratings = forms.Field(required=False, widget=AxesWidget, label="Rate each completion")
+    acceptable = forms.BooleanField(required=False, label="Good or not")
+    corrections = forms.BooleanField(required=False, label="Correct it")
+    asks_marks = forms.BooleanField(required=False, label="Mark what is wrong")
+    marks = forms.Field(required=False, widget=NamesWidget, label="Mark what is wrong")
+    asks_flags = forms.BooleanField(required=False, label="Flags on a whole completion")
+    flags = forms.Field(required=False, widget=NamesWidget, label="Flags on a whole completion")
+    demonstration = forms.ChoiceField(choices=ASKED, initial="off", label="Write it yourself", widget=forms.RadioSelect)
+    rationale = forms.ChoiceField(choices=ASKED, initial="off", label="Reason in words", widget=forms.RadioSelect)
     none_acceptable = forms.BooleanField(required=False, label="“None is good” as an answer")
-    strength = forms.BooleanField(required=False, label="How much better the best is, in three steps")
-    acceptable = forms.BooleanField(required=False, label="Good enough, yes or no, for each completion")
-    corrections = forms.BooleanField(required=False, label="Editing a completion")
-    rationale = forms.ChoiceField(
-        choices=[("off", "not asked"), ("optional", "optional"), ("required", "required")],
-        label="Reason in words",
-    )
-    flags = forms.CharField(
-        required=False, help_text="names with commas between: unsafe, off topic", label="Flags on a completion"
-    )
-    ratings = forms.CharField(
-        required=False,
-        label="Ratings of a completion",
-        widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="one axis a line, with its lowest and highest number: helpfulness 1 5",
+    required = forms.MultipleChoiceField(
+        required=False, choices=[(part, part) for part in CAN_BE_REQUIRED], widget=forms.CheckboxSelectMultiple
     )
 
-    def clean_flags(self) -> list[str]:
-        return [flag.strip() for flag in self.cleaned_data["flags"].split(",") if flag.strip()]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Read once: what is found wrong with a row is noted on it.
+        self.rows: dict[str, list[Any]] = {name: self[name].value() or [] for name in ROW_PARTS}
 
-    def clean_ratings(self) -> dict[str, dict[str, int]]:
-        ratings = {}
-        for line in self.cleaned_data["ratings"].splitlines():
-            words = line.split()
-            if not words:
-                continue
-            try:
-                *name, low, high = words
-                ratings[" ".join(name)] = {"low": int(low), "high": int(high)}
-            except ValueError:
-                raise forms.ValidationError(
-                    f"“{line.strip()}” should read: a name, the lowest and the highest number"
-                ) from None
-            if not name:
-                raise forms.ValidationError(f"“{line.strip()}” lacks the name of the axis")
-        return ratings
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        for part, clean_rows in ROW_PARTS.items():
+            data[part] = type(DEFAULT_FORM[part])()
+            if data.get(f"asks_{part}"):
+                try:
+                    data[part] = clean_rows(self.rows[part])
+                except forms.ValidationError as error:
+                    self.add_error(part, error)
+        return data
 
     def feedback_form(self) -> dict[str, Any]:
-        return {name: self.cleaned_data[name] for name in DEFAULT_FORM}
+        """What is set below a switch that is off doesn't count."""
+        form = {name: self.cleaned_data[name] for name in DEFAULT_FORM}
+        form["strength"] = form["strength"] and form["ranking"]
+        form["required"] = [part for part in CAN_BE_REQUIRED if part in form["required"] and form[part]]
+        return form
+
+    @property
+    def presets(self) -> tuple[Preset, ...]:
+        return (*PRESETS, TALK) if self.has_conversations else PRESETS
+
+    @property
+    def has_conversations(self) -> bool:
+        """Whether the site has the page where conversations are set up: an app above this one."""
+        try:
+            return bool(reverse("projects:conversation", args=["any"]))
+        except NoReverseMatch:
+            return False
+
+    @property
+    def preset_forms(self) -> dict[str, dict[str, Any]]:
+        """What each preset fills in, for the script."""
+        return {preset.key: preset.form for preset in self.presets}
+
+    @property
+    def blank_axis(self) -> AxisRow:
+        return AxisRow("__token__")
+
+    @property
+    def preset(self) -> str:
+        """The card that is chosen: the one of a form like this one, if there is one."""
+        if self.is_bound:
+            return self.data.get("preset", "")
+        return preset_like(self.initial["form"])
+
+    @property
+    def required_parts(self) -> list[str]:
+        return self["required"].value() or []
 
     @staticmethod
     def initial_of(form: dict[str, Any]) -> dict[str, Any]:
         full = {**DEFAULT_FORM, **form}
-        return {name: full[name] for name in (*SWITCHES, "rationale")} | {
-            "flags": ", ".join(full["flags"]),
-            "ratings": "\n".join(f"{axis} {scale['low']} {scale['high']}" for axis, scale in full["ratings"].items()),
+        rows = {
+            "ratings": [AxisRow.of(number, *axis) for number, axis in enumerate(full["ratings"].items())],
+            "flags": [NameRow(name) for name in full["flags"]],
+            "marks": [NameRow(name) for name in full["marks"]],
         }
+        switches = {f"asks_{part}": bool(full[part]) for part in ROW_PARTS}
+        return {"form": full} | full | switches | rows
 
 
-class WorkFields(forms.Form):
+class BenchFields(DraftForm):
+    """How the bench of a project behaves; `bench_settings` gives it back as an object."""
+
+    system_prompts = forms.ChoiceField(
+        choices=[("shown", "shown to annotators"), ("hidden", "hidden: they never reach the annotator")],
+        label="System prompts",
+        widget=forms.RadioSelect,
+    )
+    fold_turns = forms.IntegerField(
+        min_value=0, max_value=NUMBERS["fold_turns"], label="Fold long conversations after",
+        help_text="messages; the first and the last ones stay open. 0: never fold",
+    )  # fmt: skip
+    content_warning = forms.CharField(
+        required=False, max_length=MAX_WARNING, widget=forms.Textarea(attrs={"rows": 3}), label="Content warning",
+        help_text="in Markdown; each person agrees to it once before their first task, and again when it changes",
+    )  # fmt: skip
+    blur = forms.BooleanField(
+        required=False, label="Blur texts until asked for",
+        help_text="for projects in which reading at all should be a decision",
+    )  # fmt: skip
+    daily_cap = forms.IntegerField(
+        min_value=0, max_value=NUMBERS["daily_cap"], label="Most tasks a person gets in a day",
+        help_text="counted in UTC, skipped ones too. 0: no limit",
+    )  # fmt: skip
+    break_minutes = forms.IntegerField(
+        min_value=0, max_value=NUMBERS["break_minutes"], label="Remind of a break after",
+        help_text="minutes of work; it can be waved away. 0: never",
+    )  # fmt: skip
+    warns_when_fast = forms.BooleanField(
+        required=False, label="A gentle word when someone is too fast",
+        help_text="where a judgement came sooner than the texts can be read; nothing is refused",
+    )  # fmt: skip
+    shows_agreement = forms.BooleanField(
+        required=False, label="Tell annotators how often others agree with them",
+        help_text="in their own figures; it teaches, and it draws opinions together",
+    )  # fmt: skip
+
+    def bench_settings(self) -> dict[str, Any]:
+        settings = {name: self.cleaned_data[name] for name in DEFAULT_BENCH}
+        return settings | {"content_warning": settings["content_warning"].replace("\r\n", "\n")}
+
+    @staticmethod
+    def initial_of_bench(settings: dict[str, Any]) -> dict[str, Any]:
+        return {**DEFAULT_BENCH, **settings}
+
+
+class WorkFields(DraftForm):
     """How tasks are handed out."""
 
     overlap = forms.IntegerField(
@@ -102,7 +204,19 @@ class WorkFields(forms.Form):
         }
 
 
-class NewProjectForm(WorkFields, FeedbackFields):
+class BuilderForm(WorkFields, BenchFields, FeedbackFields):
+    """All that a lead sets up of a project: what is asked, how the bench behaves, how tasks are handed out."""
+
+    @property
+    def bench_errors(self) -> list[str]:
+        return [name for name in BenchFields.base_fields if name in self.errors]
+
+    @property
+    def work_errors(self) -> list[str]:
+        return [name for name in WorkFields.base_fields if name in self.errors]
+
+
+class NewProjectForm(BuilderForm):
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"autofocus": True}))
     slug = forms.CharField(
         max_length=50,
@@ -131,26 +245,30 @@ class NewProjectForm(WorkFields, FeedbackFields):
         return data | {"slug": slug}
 
 
-class SettingsForm(WorkFields, FeedbackFields):
+class SettingsForm(BuilderForm):
     name = forms.CharField(max_length=120)
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
     allows_revision = forms.BooleanField(required=False, label="Annotators may revise what they submitted")
 
     @classmethod
     def initial_of_project(cls, project: Project) -> dict[str, Any]:
-        return cls.initial_of(project.form) | {
-            "name": project.name,
-            "description": project.description,
-            "allows_revision": project.allows_revision,
-            "overlap": project.overlap,
-            "lease_minutes": max(1, round(project.lease_seconds / 60)),
-            "eval_per_cent": round(100 * project.eval_share),
-        }
+        return (
+            cls.initial_of(project.form)
+            | cls.initial_of_bench(project.bench)
+            | {
+                "name": project.name,
+                "description": project.description,
+                "allows_revision": project.allows_revision,
+                "overlap": project.overlap,
+                "lease_minutes": max(1, round(project.lease_seconds / 60)),
+                "eval_per_cent": round(100 * project.eval_share),
+            }
+        )
 
     def changes(self) -> dict[str, Any]:
         data = self.cleaned_data
         plain = {name: data[name] for name in ("name", "description", "allows_revision")}
-        return plain | self.work() | {"form": self.feedback_form()}
+        return plain | self.work() | {"form": self.feedback_form(), "bench": self.bench_settings()}
 
 
 class MemberForm(forms.Form):

@@ -14,9 +14,10 @@ from django.urls import reverse
 from django.utils.timezone import now
 
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
-from labeling.annotation.models import Judgement, Lease, Task
+from labeling.annotation.models import Judgement, Lease, PromptReport, Task
 from labeling.annotation.selectors import QueueFigures
 from labeling.preferences.models import Snapshot
+from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
@@ -169,7 +170,7 @@ class Advice:
 
 
 def needs_you(state: LoopState) -> list[Advice]:
-    """What to do next, most urgent first, at most three. Six queries."""
+    """What to do next, most urgent first, at most three. Seven queries."""
     project, slug = state.project, state.project.slug
     steer, train, judge = frozenset(STEERING), frozenset(TRAINING), frozenset(ANNOTATING)
     found: list[Advice] = []
@@ -179,11 +180,15 @@ def needs_you(state: LoopState) -> list[Advice]:
 
     week_ago = now() - timedelta(days=7)
     newest_run = Run.objects.filter(project=project, created_at__gte=week_ago).order_by("-pk").first()
+    least = least_completions(project.form)
     without_task = (
         Prompt.objects.filter(project=project)
         .filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
         .annotate(n=Count("completions"))
-        .aggregate(ready=Count("pk", filter=Q(n__gte=2)), bare=Count("pk", filter=Q(n__lt=2)))
+        .aggregate(ready=Count("pk", filter=Q(n__gte=least)), bare=Count("pk", filter=Q(n__lt=least)))
+    )
+    n_reported = (
+        PromptReport.objects.filter(project=project, state=PromptReport.State.OPEN).values("prompt").distinct().count()
     )
     frozen_up_to = (state.snapshot.filters.get("up_to_judgement") or 0) if state.snapshot else 0
     n_fresh = Judgement.objects.filter(
@@ -217,6 +222,14 @@ def needs_you(state: LoopState) -> list[Advice]:
             f"Iteration {state.iteration.number} stopped: {state.iteration.error[:120]}",
             "Look at it", reverse("loop:detail", args=[slug, state.iteration.number]), train,
         )  # fmt: skip
+    if n_reported:
+        are = "prompt was" if n_reported == 1 else "prompts were"
+        say(
+            f"{n_reported:,} {are} reported by annotators.",
+            "Look at it" if n_reported == 1 else "Look at them",
+            reverse("projects:reports", args=[slug]),
+            steer,
+        )
     if state.n_compare_open:
         say(
             f"{state.n_compare_open:,} comparisons of the old and the new policy wait for a person.",
@@ -226,12 +239,12 @@ def needs_you(state: LoopState) -> list[Advice]:
         say("There are no prompts yet.", "Import some", reverse("projects:import", args=[slug]), steer)
     elif without_task["ready"] and not busy:
         say(
-            f"{without_task['ready']:,} prompts have completions but no task.",
+            f"{without_task['ready']:,} prompts have {'completions but ' if least else ''}no task.",
             "Make tasks", reverse("projects:tasks", args=[slug]), steer,
         )  # fmt: skip
     elif without_task["bare"] and not busy:
         say(
-            f"{without_task['bare']:,} prompts have fewer than two completions.",
+            f"{without_task['bare']:,} prompts have {'fewer than two completions' if least == 2 else 'no completion'}.",
             "Sample some", reverse("runs:new", args=[slug]) + "?kind=sample", train,
         )  # fmt: skip
     all_judged = state.n_tasks and state.n_tasks_done == state.n_tasks
@@ -262,6 +275,40 @@ def needs_you(state: LoopState) -> list[Advice]:
             steer,
         )
     return found[:3]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of the first steps of a new project."""
+
+    text: str
+    help: str
+    url: str
+    is_done: bool
+    is_next: bool = False
+
+
+def first_steps(state: LoopState) -> list[Step]:
+    """From an empty project to its first judgement; nothing once there is one. One query."""
+    if state.n_judgements:
+        return []
+    slug = state.project.slug
+    needs = least_completions(state.project.form)
+    what = "Import prompts and completions" if needs else "Import prompts"
+    has_people = state.project.memberships.filter(role__in=["annotator", "reviewer"]).exists()
+    is_open = bool(state.n_tasks) and has_people
+    steps = [
+        (what, "as JSON lines; completions can be sampled here too" if needs else "as JSON lines",
+         "projects:import", state.n_prompts > 0 and (state.n_completions > 0 or not needs)),
+        ("Make tasks", "what one person judges at a time", "projects:tasks", state.n_tasks > 0),
+        ("Add people", "annotators see the bench alone", "projects:people", has_people),
+        ("Open the bench", "and try the first task yourself" if is_open else "where tasks are judged", "annotation:bench", False),
+    ]  # fmt: skip
+    next_one = next(index for index, step in enumerate(steps) if not step[3])
+    return [
+        Step(text, says, reverse(view, args=[slug]), is_done, index == next_one)
+        for index, (text, says, view, is_done) in enumerate(steps)
+    ]
 
 
 @dataclass(frozen=True)

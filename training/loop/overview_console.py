@@ -34,6 +34,7 @@ def front_page(request: HttpRequest, project: Project) -> HttpResponse:
         project,
         loop_state=state,
         advice=overview.needs_you(state),
+        first_steps=overview.first_steps(state),
         queue=queue,
         pace=pace,
         forecast=overview.days_in_words(pace.days_left),

@@ -1,6 +1,7 @@
 """Console pages of projects, and what all console pages have in common."""
 
 import io
+from html.parser import HTMLParser
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -9,13 +10,15 @@ from django.test.utils import CaptureQueriesContext
 
 from labeling.accounts.models import User
 from labeling.annotation.services import take_lease
+from labeling.projects.feedback import complete_form
 from labeling.projects.models import Project
-from labeling.projects.services import add_member, publish_guideline
+from labeling.projects.presets import PRESETS, TALK
+from labeling.projects.services import add_member, change_project, publish_guideline
 from tests import factories
 
 PAGES = (
     "", "tasks/", "quality/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "import/", "snapshots/",
-    "snapshots/new/", "runs/", "runs/new/", "runs/new/?kind=sample", "runs/new/?kind=dpo", "models/", "iterations/",
+    "reports/", "reports/?state=settled", "preview/", "snapshots/new/", "runs/", "runs/new/", "runs/new/?kind=sample", "runs/new/?kind=dpo", "models/", "iterations/",
     "iterations/new/",
 )  # fmt: skip
 
@@ -41,7 +44,9 @@ def test_a_stranger_finds_no_console(client, project, stranger):
     assert client.get(address(project)).status_code == 404
 
 
-@pytest.mark.parametrize("page", ["", "tasks/", "quality/", "people/", "guidelines/", "prompts/", "import/"])
+@pytest.mark.parametrize(
+    "page", ["", "tasks/", "quality/", "people/", "guidelines/", "prompts/", "import/", "settings/", "preview/"]
+)
 def test_the_number_of_queries_does_not_grow_with_the_rows(client, project, lead, annotator, other_annotator, page):
     def queries() -> int:
         client.get(address(project, page))
@@ -118,9 +123,20 @@ def test_simulated_annotators_are_marked_on_the_front_page_and_among_people(clie
 
 
 # --- forms --------------------------------------------------------------------------------------
-SETTINGS = {
-    "name": "New name", "description": "", "ranking": "on", "ties": "on", "rationale": "off", "flags": "unsafe, off topic",
-    "ratings": "helpfulness 1 5", "overlap": "3", "lease_minutes": "5", "eval_per_cent": "10",
+BENCH = {
+    "system_prompts": "hidden",
+    "fold_turns": "4",
+    "daily_cap": "80",
+    "break_minutes": "0",
+    "content_warning": "Grim.\r\nVery.",
+    "blur": "on",
+}
+SETTINGS = BENCH | {
+    "name": "New name", "description": "", "ranking": "on", "ties": "on", "rationale": "off", "demonstration": "off",
+    "asks_flags": "on", "flags": ["unsafe", "", " off topic "], "asks_ratings": "on", "axis": ["7", "0"],
+    "axis.7.name": "helpfulness", "axis.7.low": "1", "axis.7.high": "5", "axis.7.help": "Does it help?",
+    "axis.7.word.1": "useless", "axis.7.word.2": "", "axis.0.name": "tone", "axis.0.low": "-1", "axis.0.high": "1",
+    "required": ["ratings", "acceptable", "strength"], "overlap": "3", "lease_minutes": "5", "eval_per_cent": "10",
 }  # fmt: skip
 
 
@@ -130,25 +146,164 @@ def test_settings_are_saved_and_the_switches_not_sent_are_off(client, project, l
     project.refresh_from_db()
     assert (project.name, project.overlap, project.lease_seconds, project.eval_share) == ("New name", 3, 300, 0.1)
     assert project.form["flags"] == ["unsafe", "off topic"]
-    assert project.form["ratings"] == {"helpfulness": {"low": 1, "high": 5}}
+    assert list(project.form["ratings"].items()) == [
+        ("helpfulness", {"low": 1, "high": 5, "labels": {"1": "useless"}, "help": "Does it help?"}),
+        ("tone", {"low": -1, "high": 1}),
+    ]
+    assert project.form["required"] == ["ratings"]  # the others aren't asked for
     assert project.form["none_acceptable"] is False
+    assert project.form["marks"] == []
+    assert project.bench == {
+        "system_prompts": "hidden", "fold_turns": 4, "content_warning": "Grim.\nVery.", "blur": True, "daily_cap": 80,
+        "break_minutes": 0, "warns_when_fast": False, "shows_agreement": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("changes", "field", "said"),
     [
-        ("name", "", "required"), ("overlap", "0", "greater than"), ("ratings", "helpfulness high 5", "should read"),
-        ("ratings", "helpfulness 5 1", "low &lt; high"), ("flags", "a, a", "twice"),
+        ({"name": ""}, "name", "required"),
+        ({"overlap": "0"}, "overlap", "greater than"),
+        ({"axis.7.low": "high"}, "ratings", "whole number"),
+        ({"axis.7.low": "5"}, "ratings", "5 is not below 5"),
+        ({"axis.7.high": "500"}, "ratings", "500 steps"),
+        ({"axis.7.word.9": "off it"}, "ratings", "9 has a word and is no step"),
+        ({"axis.7.name": ""}, "ratings", "Give this axis a name"),
+        ({"axis.0.name": "helpfulness"}, "ratings", "an axis “helpfulness” already"),
+        ({"axis.7.help": "a\x00b"}, "ratings", "NUL"),
+        ({"axis": []}, "ratings", "Name at least one axis"),
+        ({"flags": ["a", "a"]}, "flags", "“a” is there already"),
+        ({"asks_marks": "on", "marks": ["x" * 41]}, "marks", "at most 40"),
+        ({"asks_marks": "on"}, "marks", "switch this part off"),
+        ({"ranking": [], "asks_ratings": [], "asks_flags": []}, "ranking", "asks for nothing"),
+        ({"break_minutes": "601"}, "break_minutes", "less than or equal to 600"),
+        ({"content_warning": "x" * 4001}, "content_warning", "4000"),
     ],
 )  # fmt: skip
-def test_a_wrong_setting_is_named_beside_its_field(client, project, lead, field, value, said):
+def test_a_wrong_setting_is_named_beside_its_field(client, project, lead, changes, field, said):
     client.force_login(lead)
-    answer = client.post(address(project, "settings/"), SETTINGS | {field: value})
+    answer = client.post(address(project, "settings/"), SETTINGS | changes)
     assert answer.status_code == 422
-    assert field in answer.context["form"].errors
+    assert list(answer.context["form"].errors) == [field]
     assert said in answer.content.decode()
     project.refresh_from_db()
     assert project.name == "Support replies"
+
+
+def test_what_was_typed_is_still_there_beside_what_is_wrong(client, project, lead):
+    client.force_login(lead)
+    typed = {"axis.7.high": "x", "asks_marks": [], "marks": ["rude", "false"]}
+    page = client.post(address(project, "settings/"), SETTINGS | typed).content.decode()
+    for kept in (
+        'value="helpfulness"',
+        'value="x"',
+        'value="Does it help?"',
+        'value="useless"',
+        'value="rude"',
+        'value="tone"',
+    ):
+        assert kept in page, kept
+    assert 'aria-describedby="axis-problem-7"' in page
+    assert 'id="axis-problem-7"' in page
+    assert "axis-problem-0" not in page
+
+
+@pytest.mark.parametrize("preset", [*PRESETS, TALK], ids=lambda preset: preset.key)
+def test_a_preset_fills_the_form_in_without_a_script(client, project, lead, preset):
+    """Choose a card and press its button, then save what comes back: the form is the preset's."""
+    client.force_login(lead)
+    sent = BENCH | {"name": "New name", "overlap": "1", "lease_minutes": "5", "eval_per_cent": "10"}
+    filled = client.post(address(project, "settings/"), sent | {"do": "preset", "preset": preset.key})
+    assert filled.status_code == 200
+    assert "errorlist" not in filled.content.decode()
+    project.refresh_from_db()
+    assert project.name == "Support replies"
+    assert client.post(address(project, "settings/"), fields_of(filled.content.decode())).status_code == 302
+    project.refresh_from_db()
+    assert project.form == preset.form
+    assert complete_form(preset.form) == (preset.form, {})
+
+
+def test_rows_are_added_moved_and_taken_out_without_a_script(client, project, lead):
+    client.force_login(lead)
+
+    def press(button: str, sent: dict) -> dict:
+        answer = client.post(address(project, "settings/"), sent | {"do": button})
+        assert answer.status_code == 200
+        return fields_of(answer.content.decode())
+
+    sent = press("flags.up.2", SETTINGS)
+    assert sent["flags"] == ["unsafe", "off topic", ""]
+    sent = press("flags.drop.0", sent)
+    assert sent["flags"] == ["off topic", ""]
+    sent = press("ratings.down.0", sent)
+    assert sent["axis"] == ["0", "7"]
+    sent = press("ratings.add", sent)
+    assert sent["axis"] == ["0", "7", "8"]
+    assert (sent["axis.7.help"], sent["axis.8.low"], sent["axis.8.high"]) == (["Does it help?"], ["1"], ["5"])
+    assert press("ratings.drop.99", sent)["axis"] == ["0", "7", "8"]
+    assert press("nonsense", sent) == sent
+
+
+def test_a_preset_keeps_the_rows_that_were_typed(client, project, lead):
+    client.force_login(lead)
+    answer = client.post(address(project, "settings/"), SETTINGS | {"do": "preset", "preset": "good"})
+    sent = fields_of(answer.content.decode())
+    assert "asks_ratings" not in sent
+    assert sent["axis.7.name"] == ["helpfulness"]
+    answer = client.post(address(project, "settings/"), sent | {"do": "preset", "preset": "everything"})
+    sent = fields_of(answer.content.decode())
+    assert sent["asks_ratings"] == ["on"]
+    assert [sent[f"axis.{token}.name"] for token in sent["axis"]] == [["helpfulness"], ["tone"]]
+    assert sent["marks"] == ["wrong fact", "unsafe", "rude", "off-topic"]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.key)
+def test_a_saved_form_shows_its_preset_chosen(client, project, lead, preset):
+    change_project(project=project, form=preset.form)
+    client.force_login(lead)
+    sent = fields_of(client.get(address(project, "settings/")).content.decode())
+    assert sent["preset"] == [preset.key]
+
+
+class Fields(HTMLParser):
+    """What a browser without scripts would send of the builder's form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[str]] = {}
+        self.state = ""  # "", "form", "template", "name of a text area", "select"
+        self.name = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        at = dict(attributes)
+        if tag == "form":
+            self.state = "form" if "data-builder" in at else ""
+        elif self.state == "form" and tag == "template":
+            self.state = "template"
+        elif self.state == "form" and tag == "textarea":
+            self.state, self.name = "textarea", at["name"] or ""
+            self.found.setdefault(self.name, []).append("")
+        elif self.state == "form" and tag == "input" and at.get("name"):
+            kind = at.get("type", "text")
+            if kind not in ("checkbox", "radio") or "checked" in at:
+                self.found.setdefault(at["name"] or "", []).append(at.get("value", "on") or "")
+
+    def handle_data(self, data: str) -> None:
+        if self.state == "textarea":
+            self.found[self.name][-1] += data.removeprefix("\n")  # a browser drops the first line break
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self.state = ""
+        elif tag == self.state:
+            self.state = "form"
+
+
+def fields_of(page: str) -> dict[str, list[str]]:
+    reader = Fields()
+    reader.feed(page)
+    return {name: values for name, values in reader.found.items() if name != "csrfmiddlewaretoken"}
 
 
 def test_only_a_lead_changes_settings_and_pauses(client, project, engineer):
@@ -240,10 +395,13 @@ def test_an_empty_file_is_refused_at_its_field(client, project, lead):
 def test_a_lead_makes_tasks_for_prompts_that_have_none(client, project, lead):
     factories.import_rows(project=project, format="completions", lines=factories.completions_rows(4), created_by=lead)
     client.force_login(lead)
-    answer = client.post(address(project, "tasks/"), {"completions_per_task": 3, "overlap": 2})
-    assert answer.status_code == 302
+    answer = client.post(
+        address(project, "tasks/"), {"completions_per_task": 3, "overlap": 2, "which": "new"}, follow=True
+    )
+    assert "4 new tasks, 8 judgements wanted." in answer.content.decode()
     assert project.tasks.count() == 4
-    answer = client.post(address(project, "tasks/"), {"completions_per_task": 1, "overlap": 2})
+    answer = client.post(address(project, "tasks/"), {"completions_per_task": 1, "overlap": 2, "which": "new"})
+    assert answer.status_code == 422
     assert "completions_per_task" in answer.context["form"].errors
 
 

@@ -9,6 +9,8 @@
 
 const GATHER_MS = 300;
 
+document.documentElement.classList.add("has-script"); // hides what is for pages without one
+
 async function fetchParts() {
   const response = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
   if (!response.ok || response.redirected) return;
