@@ -501,6 +501,30 @@ def test_the_next_task_is_there_before_the_server_has_answered(project, annotato
     assert Judgement.objects.get().lease_id == first
 
 
+def test_a_task_fetched_ahead_and_brought_by_an_answer_is_one_task(project, annotator, open_page):
+    factories.fill_project(project, 4)
+    page = open_page(annotator, "/profile/")
+    ahead, answers = [], []
+    for pattern, held_back in (("**/bench/next/", ahead), ("**/submit/**", answers)):
+        page.route(pattern, held_back.append, times=1)
+    with page.expect_request("**/bench/next/"):
+        page.goto(page.url.replace("/profile/", BENCH))
+    seen = [task_of(page)]
+    with page.expect_request("**/submit/**"):
+        keys(page, "Shift+A", "Shift+B", "Enter")
+    with page.expect_response("**/bench/next/"):
+        ahead.pop().continue_()  # the prefetch comes first, then the answer with the same task in it
+    answers.pop().continue_()
+    for n in (1, 2, 3):
+        expect(page.locator(f"[data-task='{seen[-1]}']")).to_have_count(0)
+        expect(page.locator("[data-figures] b")).to_have_text(str(n))
+        seen.append(task_of(page))
+        keys(page, "Shift+A", "Shift+B", "Enter")
+    expect(page.locator("[data-nothing]")).to_be_visible()
+    saved(page)
+    assert len(set(seen)) == 4 and Judgement.objects.count() == 4
+
+
 def test_a_task_whose_time_ran_out_is_told_and_can_still_be_submitted(project, annotator, open_page):
     change_project(project=project, lease_seconds=30)
     factories.fill_project(project, 2)

@@ -194,7 +194,8 @@ async function next() {
 
 function show(next) {
   const old = place.querySelector("[data-task]");
-  if (next && next === ahead) ahead = null;
+  // The answer to a submit may bring the very task that was fetched ahead meanwhile.
+  if (next && next.lease === ahead?.lease) ahead = null;
   stopWaiting?.();
   stopWaiting = null;
   if (!next) {
@@ -278,6 +279,7 @@ const STATES = {
   offline: _("offline, kept here"),
   "logged-out": _("logged out: log in in another tab, this is kept here"),
   server: _("server busy, kept here"),
+  refused: _("not taken"),
 };
 
 function showState(state, waiting = outbox?.waiting.length ?? 0) {

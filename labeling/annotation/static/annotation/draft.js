@@ -148,7 +148,7 @@ export class Outbox {
         this.#tries = 0;
         this.waiting.shift();
         this.#write();
-        if (answer.ok && this.waiting.length === 0) this.onState("saved", 0);
+        if (this.waiting.length === 0) this.onState(answer.ok ? "saved" : "refused", 0);
         this.onAnswer(item, answer);
       }
     } catch (error) {
