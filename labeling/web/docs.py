@@ -7,6 +7,7 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
 
 from labeling.web.markdown import render_markdown
@@ -22,7 +23,8 @@ def _title(path: Path, changed: float) -> str:
 
 
 @lru_cache(maxsize=32)
-def _page(path: Path, changed: float) -> SafeString:
+def _page(path: Path, changed: float, language: str) -> SafeString:
+    """`language`: of the buttons on code blocks."""
     return render_markdown(path.read_text(encoding="utf-8"))
 
 
@@ -46,7 +48,7 @@ def docs(request: HttpRequest, name: str = "index") -> HttpResponse:
             "chapters": known,
             "name": name,
             "title": known[place][1],
-            "body": _page(path, path.stat().st_mtime),
+            "body": _page(path, path.stat().st_mtime, get_language()),
             "following": known[place + 1] if place + 1 < len(known) else None,
         },
     )

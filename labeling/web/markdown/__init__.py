@@ -88,6 +88,6 @@ def _unused(text: str, definitions: Definitions, env: dict) -> str:
 
 
 def _plain(text: str) -> str:
-    lines = text.split("\n")
-    parts = ["\n".join(lines[start : start + PLAIN_LINES]) for start in range(0, len(lines), PLAIN_LINES)]
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    parts = ["".join(lines[start : start + PLAIN_LINES]) for start in range(0, len(lines), PLAIN_LINES)]
     return "".join(f'<div class="plain">{escape(part)}</div>' for part in parts)

@@ -16,7 +16,7 @@ TAGS = {
 ATTRIBUTES = {
     "a": {"href", "target"},
     "ol": {"dir", "start"},
-    "span": {"class", "title"},
+    "span": {"class", "title", "tabindex", "role", "aria-label"},
     "div": {"class", "tabindex", "role", "aria-label"},
     "pre": {"dir", "tabindex", "role", "aria-label"},
     "code": {"class", "title"},

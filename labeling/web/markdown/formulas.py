@@ -11,6 +11,7 @@ from functools import lru_cache
 from xml.etree.ElementTree import Element
 
 from django.utils.html import escape
+from django.utils.translation import gettext as _
 from latex2mathml.converter import convert_to_element
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
@@ -25,6 +26,7 @@ MAX_IN_ALL = 12_000  # characters
 MAX_DEPTH = 24
 MAX_ELEMENTS = 4_000
 MAX_MATRIX_CELLS = 400
+LONG_FORMULA = 30
 _TRIES = 4  # how many dollars are looked at as the end of one formula
 
 CLOSERS = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
@@ -78,7 +80,7 @@ def _end_of_dollars(src: str, pos: int, limit: int) -> int:
     if (pos and (src[pos - 1].isalnum() or src[pos - 1] == "$")) or src[pos + 1 : pos + 2].isspace():
         return -1
     end = pos
-    for _ in range(_TRIES):
+    for _candidate in range(_TRIES):
         end = src.find("$", end + 1, limit)
         if end < 0:
             return -1
@@ -137,7 +139,11 @@ def formula_html(content: str, opener: str, env: dict) -> str:
         shown = mathml(content.strip(), "block" if apart else "inline")
     except BadFormula as error:
         return f'<code class="formula-source" title="LaTeX: {escape(error)}">{escape(source)}</code>'
-    return f'<span class="formula-block">{shown}</span>' if apart else shown
+    if not apart:
+        return shown
+    # What may be wider than its card scrolls, so it must be reached by keyboard.
+    reach = f' tabindex="0" role="group" aria-label="{escape(_("Formula"))}"' if len(content) > LONG_FORMULA else ""
+    return f'<span class="formula-block"{reach}>{shown}</span>'
 
 
 @lru_cache(maxsize=1024)
@@ -149,6 +155,9 @@ def mathml(latex: str, display: str) -> str:
         raise BadFormula("an invisible character")
     if found := _REFUSED.search(latex):
         raise BadFormula(f"{found[0]} is not shown here")
+    braces = re.sub(r"\\.", "", latex, flags=re.DOTALL)
+    if braces.count("{") != braces.count("}"):
+        raise BadFormula("braces that do not match")
     if _depth(latex) > MAX_DEPTH:
         raise BadFormula("nested too deep")
     if latex.count("&") + latex.count(r"\\") > MAX_MATRIX_CELLS:
@@ -160,7 +169,7 @@ def mathml(latex: str, display: str) -> str:
         raise BadFormula("nested too deep") from None
     except Exception as error:  # the converter raises what its parts raise: IndexError, KeyError, StopIteration, ...
         raise BadFormula(_words(type(error).__name__)) from None
-    if sum(1 for _ in tree.iter()) > MAX_ELEMENTS:
+    if len(list(tree.iter())) > MAX_ELEMENTS:
         raise BadFormula("too large")
     inside = "".join(_written(child, 0) for child in tree)
     return f'<math display="{display}" alttext="{escape(latex)}">{inside}</math>'
@@ -189,6 +198,12 @@ def _written(element: Element, depth: int) -> str:
     tag = {"mpadded": "mrow", "mphantom": "", "menclose": "mrow"}.get(element.tag, element.tag)
     if tag not in MATHML:
         raise BadFormula(f"{element.tag} is not shown here")
+    text = _NUMBERED.sub(_numbered, element.text or "")
+    # The converter goes by blocks of Unicode, which makes a sign of infinity and a letter of plus-minus.
+    if tag == "mo" and text in ("∞", "∅"):
+        tag = "mi"
+    elif tag == "mi" and len(text) == 1 and text not in ("∞", "∅") and unicodedata.category(text) == "Sm":
+        tag = "mo"
     attributes = dict(element.attrib)
     variant = attributes.pop("mathvariant", "")
     if tag == "mtd" and (side := attributes.pop("columnalign", "")) in ("left", "right"):
@@ -197,7 +212,6 @@ def _written(element: Element, depth: int) -> str:
         attributes["mathvariant"] = variant
     allowed = ATTRIBUTES.get(tag, set())
     written = "".join(f' {name}="{escape(value)}"' for name, value in attributes.items() if name in allowed)
-    text = _NUMBERED.sub(_numbered, element.text or "")
     if INVISIBLE.search(text):
         raise BadFormula("an invisible character")
     if variant and variant != "normal":
