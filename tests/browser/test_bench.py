@@ -505,16 +505,20 @@ def test_a_task_fetched_ahead_and_brought_by_an_answer_is_one_task(project, anno
     factories.fill_project(project, 4)
     page = open_page(annotator, "/profile/")
     ahead, answers = [], []
-    for pattern, held_back in (("**/bench/next/", ahead), ("**/submit/**", answers)):
-        page.route(pattern, held_back.append, times=1)
+
+    def hold_back_the_first(held: list):
+        return lambda route: route.continue_() if held else held.append(route)
+
+    page.route("**/bench/next/", hold_back_the_first(ahead))
+    page.route("**/submit/**", hold_back_the_first(answers))
     with page.expect_request("**/bench/next/"):
         page.goto(page.url.replace("/profile/", BENCH))
     seen = [task_of(page)]
     with page.expect_request("**/submit/**"):
         keys(page, "Shift+A", "Shift+B", "Enter")
     with page.expect_response("**/bench/next/"):
-        ahead.pop().continue_()  # the prefetch comes first, then the answer with the same task in it
-    answers.pop().continue_()
+        ahead[0].continue_()  # the prefetch comes first, then the answer with the same task in it
+    answers[0].continue_()
     for n in (1, 2, 3):
         expect(page.locator(f"[data-task='{seen[-1]}']")).to_have_count(0)
         expect(page.locator("[data-figures] b")).to_have_text(str(n))
