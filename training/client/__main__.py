@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     download.add_argument("snapshot", help="id of the snapshot")
     download.add_argument("split", help="train or eval, for example")
     download.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl")
-    download.add_argument("--view", help="columns to get, preference or unpaired for example (default: the site's)")
+    download.add_argument("--view", help="preference, unpaired, sft, pairs or votes (default: the site's)")
     download.add_argument("--output", type=Path, help="file to write (default: SPLIT.FORMAT)")
     download.add_argument("--sha256", help="refuse any other file than this one")
 

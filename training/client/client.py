@@ -147,8 +147,16 @@ class Client:
     def renew(self, lease_id: str) -> JSON | None:
         return self._call("POST", f"leases/{_part(lease_id)}/renew/", repeatable=True)
 
-    def skip(self, lease_id: str, reason: str = "") -> JSON | None:
-        return self._call("POST", f"leases/{_part(lease_id)}/skip/", json={"reason": reason})
+    def skip(self, lease_id: str, reason: str = "", note: str = "") -> JSON | None:
+        """Give a task back. `reason` is one of the site's (needs_expert, not_rankable, ...) or words of one's own."""
+        return self._call("POST", f"leases/{_part(lease_id)}/skip/", json={"reason": reason, "note": note})
+
+    def report(self, lease_id: str, reason: str, note: str = "") -> JSON | None:
+        """Tell the leads that something is wrong with the prompt of a task. The task stays with the caller."""
+        # Safe to repeat: a second report by the same person takes the place of the first.
+        return self._call(
+            "POST", f"leases/{_part(lease_id)}/report/", json={"reason": reason, "note": note}, repeatable=True
+        )
 
     def submit(self, lease_id: str, judgement: Judgement | JSON, key: str | None = None, next: bool = False) -> JSON:
         """Submit a judgement; with `next`, the answer holds "next_lease" (a lease or None).

@@ -1,6 +1,6 @@
 """The shapes of the REST API, version 1, that a program meets most. All of them are at `/api/v1/docs/`."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Message(TypedDict):
@@ -34,6 +34,15 @@ class Lease(TypedDict):
     draft: dict[str, Any] | None
 
 
+class Mark(TypedDict):
+    """A passage of a completion: characters (code points) from `start` up to and without `end`, from 0."""
+
+    start: int
+    end: int
+    label: str
+    comment: NotRequired[str]
+
+
 class Judgement(TypedDict, total=False):
     """What an annotator submits. `ranking` is best first; ties share an inner list."""
 
@@ -43,6 +52,8 @@ class Judgement(TypedDict, total=False):
     acceptable: dict[str, bool]
     flags: dict[str, list[str]]
     corrections: dict[str, str]
+    marks: dict[str, list[Mark]]
+    demonstration: str
     none_acceptable: bool
     rationale: str
     seconds: float

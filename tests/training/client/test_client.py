@@ -344,3 +344,25 @@ def test_the_command_line_fails_with_the_servers_words(site: Site, capsys: pytes
     site.answers = [refusal(404, "not_found")]
     assert main(["--url", site.url, "download", "s1", "train"]) == 1
     assert "not_found" in capsys.readouterr().err
+
+
+def test_skips_and_reports_carry_their_reason_and_note(site: Site, client: Client) -> None:
+    site.answers = [Answer(204), Answer(503), Answer(204)]
+    assert client.skip("12", "needs_expert", "law of tenancy") is None
+    assert client.report("12", "personal_data", "a telephone number") is None  # the same report twice is one
+    sent = [(request.path, request.json()) for request in site.requests]
+    assert sent[0] == ("/api/v1/leases/12/skip/", {"reason": "needs_expert", "note": "law of tenancy"})
+    assert sent[1:] == [("/api/v1/leases/12/report/", {"reason": "personal_data", "note": "a telephone number"})] * 2
+
+
+def test_a_judgement_of_every_part_is_sent_as_it_is(site: Site, client: Client) -> None:
+    judgement = {
+        "ranking": [["b"], ["a"]],
+        "marks": {"a": [{"start": 0, "end": 4, "label": "rude", "comment": "no"}]},
+        "corrections": {"a": "Edited."},
+        "demonstration": "Mine.",
+        "acceptable": {"a": False},
+    }
+    site.answers = [Answer(201, {"id": "1"})]
+    client.submit("12", judgement)
+    assert site.requests[0].json() == judgement
