@@ -14,7 +14,7 @@
 
 import { countWords, wordDiff } from "diff";
 import { _, fill, ngettext } from "i18n";
-import { appendShown } from "invisible";
+import { appendShown, namesIn } from "invisible";
 
 const QUIET_MS = 150; // without a letter typed, before the difference is worked out
 const CONTEXT = 90; // units that stay in sight beside a change
@@ -31,6 +31,9 @@ export class Correction {
     this.field = box.querySelector("[data-correction-field]");
     this.diff = box.querySelector("[data-diff]");
     this.source = withPlainLineEnds(source); // as a text field keeps it
+    // A form that was put aside and came back still has its note.
+    this.note = box.querySelector(".correction-note") ?? make("p", "correction-note help");
+    this.diff.before(this.note);
     this.field.addEventListener("input", () => { grow(this.field); this.#later(); this.onChange(); });
     box.addEventListener("toggle", () => this.#opened());
     this.refresh();
@@ -48,14 +51,15 @@ export class Correction {
     this.box.open = true;
     this.#opened();
     this.field.focus({ preventScroll: true });
+    this.box.scrollIntoView({ block: "nearest" });
     this.field.scrollIntoView({ block: "nearest" });
   }
 
   /** After the field was filled by script. */
   refresh() {
     if (!this.isUntouched()) this.box.open = true;
+    this.#shown = null;
     this.#opened();
-    this.#draw();
   }
 
   #opened() {
@@ -66,6 +70,7 @@ export class Correction {
       this.field.scrollTop = 0;
     }
     grow(this.field);
+    if (this.#shown === null) this.#draw();
   }
 
   #later() {
@@ -75,24 +80,24 @@ export class Correction {
 
   #draw() {
     const text = withPlainLineEnds(this.field.value);
+    // A text field shows no names in the place of what can't be seen.
+    const names = namesIn(text);
+    this.note.hidden = !names;
+    this.note.textContent = names && fill(_("Holds characters that can't be seen here: %(names)s"), { names });
     this.box.classList.toggle("is-changed", this.changed);
-    this.diff.hidden = !this.changed;
-    if (!this.changed) {
-      this.diff.replaceChildren();
-      this.#shown = null;
-    } else if (text !== this.#shown) {
-      const parts = wordDiff(this.source, text);
-      const body = make("div", "diff-text");
-      body.dir = "auto";
-      body.tabIndex = 0;
-      body.setAttribute("role", "group");
-      body.setAttribute("aria-label", fill(_("What you changed in completion %(key)s"), { key: this.key }));
-      fillWith(body, parts);
-      const scrolled = this.diff.querySelector(".diff-text")?.scrollTop ?? 0;
-      this.diff.replaceChildren(this.#head(parts), body);
-      body.scrollTop = scrolled;
-      this.#shown = text;
-    }
+    this.diff.hidden = false; // its room is there from the start, so nothing moves while one types
+    if (text === this.#shown) return;
+    this.#shown = text;
+    const parts = this.changed ? wordDiff(this.source, text) : [];
+    const body = make("div", "diff-text");
+    body.dir = "auto";
+    body.tabIndex = 0; // it scrolls
+    body.setAttribute("role", "group");
+    body.setAttribute("aria-label", fill(_("What you changed in completion %(key)s"), { key: this.key }));
+    fillWith(body, parts);
+    const scrolled = this.diff.querySelector(".diff-text")?.scrollTop ?? 0;
+    this.diff.replaceChildren(this.#head(parts), body);
+    body.scrollTop = scrolled;
   }
 
   #head(parts) {
@@ -100,7 +105,8 @@ export class Correction {
     const back = make("button", "button button-quiet button-small", _("back to the original"));
     back.type = "button";
     back.addEventListener("click", () => this.#restore());
-    head.append(make("span", "diff-count", inWords(parts)), back);
+    back.hidden = !parts.length;
+    head.append(make("span", "diff-count", parts.length ? inWords(parts) : _("Nothing changed yet")), back);
     return head;
   }
 

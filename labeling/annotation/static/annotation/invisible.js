@@ -27,40 +27,45 @@ const shortOf = (code) => SHORT[code] ?? (code >= 0xe0000 && code <= 0xe007f ? "
 
 export const hasInvisible = (text) => ANY.test(text);
 
-/** The text in pieces: plain ones, and invisible characters one by one, each with its name. */
+/**
+ * The text in pieces: plain ones, and invisible characters one by one, each with its name (a long run of one, together).
+ * Past `most` names the rest is one plain piece, whose `shown` has a sign in the place of each.
+ */
 export function* pieces(text, { most = MOST_NAMES } = {}) {
   if (!hasInvisible(text)) {
     if (text) yield { text, name: "", title: "" };
     return;
   }
-  let shown = 0;
-  let waiting = null; // a long run of one character, gathered
-  let plainFrom = 0;
-  const flush = function* flush(upTo) {
-    if (waiting) {
-      const { code, char, count } = waiting;
-      waiting = null;
-      if (count > LONG_RUN) yield { text: char.repeat(count), name: `${shortOf(code)} × ${count}`, title: hex(code) };
-      else for (let n = 0; n < count; n++) yield { text: char, name: shortOf(code), title: hex(code) };
-    }
-    if (plainFrom < upTo) yield { text: text.slice(plainFrom, upTo), name: "", title: "" };
+  let names = 0;
+  let at = 0;
+  let run = null; // the same character over and over
+  const named = ({ char, count, isStack }) => {
+    const code = char.codePointAt(0);
+    if (isStack) return [{ text: char, name: `+${char.length}`, title: hex(code) }];
+    const one = { text: char, name: shortOf(code), title: hex(code) };
+    return count > LONG_RUN ? [{ ...one, text: char.repeat(count), name: `${one.name} × ${count}` }] : Array(count).fill(one);
   };
   for (const found of text.matchAll(FOUND)) {
-    const [whole] = found;
-    const code = whole.codePointAt(0);
-    if (waiting && waiting.char === whole && plainFrom === found.index) waiting.count += 1;
+    const [char] = found;
+    if (run && run.char === char && at === found.index) run.count += 1;
     else {
-      yield* flush(found.index);
-      if (shown >= most) {
-        // Too many to name each: a sign stands in, unit for unit.
-        yield { text: whole, name: "", title: "", shown: "\ufffd".repeat(whole.length) };
-      } else if (found.groups.stacked) yield { text: whole, name: `+${whole.length}`, title: hex(code) };
-      else waiting = { code, char: whole, count: 1 };
-      shown += 1;
+      if (run) {
+        const tags = named(run);
+        names += tags.length;
+        yield* tags;
+        run = null;
+      }
+      if (at < found.index) yield { text: text.slice(at, found.index), name: "", title: "" };
+      at = found.index;
+      if (names >= most) break;
+      run = { char, count: 1, isStack: found.groups.stacked !== undefined };
     }
-    plainFrom = found.index + whole.length;
+    at = found.index + char.length;
   }
-  yield* flush(text.length);
+  if (run) yield* named(run);
+  if (at === text.length) return;
+  const rest = text.slice(at);
+  yield { text: rest, name: "", title: "", shown: rest.replace(FOUND, (char) => "·".repeat(char.length)) };
 }
 
 export function nameTag({ name, title }) {
@@ -74,4 +79,16 @@ export function nameTag({ name, title }) {
 /** Appends the text, invisible characters named. */
 export function appendShown(parent, text) {
   for (const piece of pieces(text)) parent.append(piece.name ? nameTag(piece) : piece.shown ?? piece.text);
+}
+
+/** "RLO, ZWSP × 3", or nothing. */
+export function namesIn(text, { most = 6 } = {}) {
+  if (!hasInvisible(text)) return "";
+  const counts = new Map();
+  for (const found of text.matchAll(FOUND)) {
+    const name = shortOf(found[0].codePointAt(0));
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const names = [...counts].map(([name, count]) => (count > 1 ? `${name} × ${count}` : name));
+  return names.length > most ? `${names.slice(0, most).join(", ")}, …` : names.join(", ");
 }

@@ -138,17 +138,17 @@ export class Words {
   #cut(start, text) {
     const runs = []; // [start, end, kind]
     for (const [at, segment, isWord] of segments(text)) {
-      const kind = isWord ? "word" : /^\s+$/.test(segment) ? "space" : "sign";
+      const kind = isWord ? "word" : /^\s+$/.test(segment) ? "space" : ATTACHED.test(segment) ? "sign" : "symbol";
       const last = runs.at(-1);
-      if (kind === "sign" && last?.[2] === "sign") last[1] += segment.length;
+      if (kind === last?.[2] && kind !== "word") last[1] += segment.length;
       else runs.push([at, at + segment.length, kind]);
     }
     const stops = [];
     runs.forEach(([from, to, kind], index) => {
       if (kind === "space") return;
       const word = text.slice(from, to);
-      const touches = runs[index - 1]?.[2] === "word" || runs[index + 1]?.[2] === "word";
-      if (kind === "sign" && touches && ATTACHED.test(word)) return;
+      const touches = [runs[index - 1], runs[index + 1]].some((run) => run && run[2] !== "space");
+      if (kind === "sign" && touches) return;
       const first = from + word.length - word.trimStart().length;
       const last = from + word.trimEnd().length;
       for (let at = first; at < last;) {

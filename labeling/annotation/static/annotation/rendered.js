@@ -9,7 +9,7 @@
 import { Folded } from "passages";
 
 const NOT_TEXT = ".invisible-char, .code-head, .link-address, annotation";
-const STYLES = 6;
+export const STYLES = 6; // of underlines; labels beyond share them
 const registry = globalThis.CSS?.highlights ?? null;
 const highlights = [];
 const rangesOf = new WeakMap();

@@ -17,6 +17,7 @@ const LINE_ENDS = /\r\n?|\n/g;
 
 export class SourceView {
   #text;
+  #hasWindowsLines;
   #blocks = []; // { start, end, element, segments: [{ start, end, node }], drawn }
   #segmentOf = new WeakMap();
   #spansOf = new Map();
@@ -24,6 +25,7 @@ export class SourceView {
   constructor(element, text) {
     this.element = element;
     this.#text = text;
+    this.#hasWindowsLines = text.includes("\r\n");
     for (let start = 0; start < text.length;) {
       const end = lineEnd(text, Math.min(start + BLOCK, text.length));
       const block = { start, end, element: document.createElement("div"), segments: [], drawn: null };
@@ -150,23 +152,23 @@ export class SourceView {
     let at = start;
     for (const piece of pieces(this.#text.slice(start, end), { most: MOST_NAMES })) {
       const last = at + piece.text.length;
+      const shown = piece.shown ?? piece.text;
+      const write = (from, to) => { if (to > from) add(document.createTextNode(shown.slice(from - at, to - at).replaceAll("\r", "\n")), from, to); };
       if (piece.name) add(nameTag(piece), at, last);
-      else if (!piece.text.includes("\r")) add(document.createTextNode(piece.shown ?? piece.text), at, last);
       else {
         let from = at;
-        for (let place = at; place < last; place += 1) {
-          if (this.#text[place] !== "\r" || this.#text[place + 1] !== "\n") continue;
-          if (place > from) add(document.createTextNode(this.#shown(from, place)), from, place);
+        for (let place = this.#lineEndAfter(at); place >= 0 && place < last; place = this.#lineEndAfter(place + 1)) {
+          write(from, place);
           add(null, place, place + 1);
           from = place + 1;
         }
-        if (last > from) add(document.createTextNode(this.#shown(from, last)), from, last);
+        write(from, last);
       }
       at = last;
     }
   }
 
-  #shown(start, end) { return this.#text.slice(start, end).replaceAll("\r", "\n"); }
+  #lineEndAfter(at) { return this.#hasWindowsLines ? this.#text.indexOf("\r\n", at) : -1; }
 }
 
 const spanKey = ({ start, end, style }) => `${start} ${end} ${style}`;
