@@ -8,6 +8,7 @@ urlpatterns = [
     # Pages under a project's address that belong to apps above this one; named here so that nothing is imported.
     path("<slug:slug>/", include("training.loop.overview_urls")),
     path("<slug:slug>/", include("labeling.quality.urls")),
+    path("<slug:slug>/", include("labeling.conversation.console_urls")),
     path("", include("labeling.annotation.console_urls")),
     path("<slug:slug>/settings/", console.settings, name="settings"),
     path("<slug:slug>/state/", console.set_state, name="state"),
