@@ -459,7 +459,7 @@ wordBox.querySelector("[data-word-close]").addEventListener("click", () => { wor
 place.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
   if (button) actions[button.dataset.do]();
-  else if (event.target.closest(".is-blurred [data-blurred]")) actions.reveal();
+  else if (event.target.closest(".is-blurred [data-card], .is-blurred [data-prompt]") && !event.target.closest("button, a, label, summary")) actions.reveal();
 });
 
 narrow.addEventListener("change", () => { if (task) { task.render(); task.clamp(); } });

@@ -44,5 +44,7 @@ export class Care {
 export function blur(form, { isOn }) {
   form.classList.toggle("is-blurred", isOn);
   for (const text of form.querySelectorAll("[data-blurred]")) text.toggleAttribute("inert", isOn);
+  const words = form.querySelector("[data-reveal-words]");
+  if (words) words.textContent = isOn ? _("show the texts") : _("blur the texts");
   return isOn;
 }
