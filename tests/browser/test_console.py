@@ -10,7 +10,7 @@ from training.registry.models import ModelVersion
 from training.runs.models import Run, RunEvent
 
 PAGES = (
-    "", "tasks/", "quality/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "prompts/{prompt}/", "import/",
+    "", "tasks/", "quality/", "reports/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "prompts/{prompt}/", "import/",
     "snapshots/", "snapshots/1/", "snapshots/new/", "runs/", "runs/new/?kind=dpo", "runs/{run}/", "models/", "models/{model}/",
     "iterations/", "iterations/1/", "iterations/new/",
 )  # fmt: skip

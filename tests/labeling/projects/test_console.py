@@ -330,6 +330,28 @@ def test_a_person_makes_a_project_and_leads_it(client, stranger):
     assert client.get(answer.url).status_code == 200
 
 
+def test_a_project_for_conversations_goes_on_to_the_page_that_sets_them_up(client, stranger):
+    client.force_login(stranger)
+    answer = client.post("/projects/new/", SETTINGS | {"name": "Talk", "slug": "talk", "preset": "talk"})
+    assert answer.url == "/projects/talk/conversation/"
+    assert client.get(answer.url).status_code == 200
+    assert answer.url in client.get("/projects/talk/settings/").content.decode()
+
+
+def test_a_new_project_says_what_comes_next_until_something_is_judged(client, project, lead, annotator):
+    client.force_login(lead)
+
+    def steps() -> list[tuple[str, bool, bool]]:
+        found = client.get(address(project)).context["first_steps"]
+        return [(step.text.split()[0], step.is_done, step.is_next) for step in found]
+
+    assert steps() == [("Import", False, True), ("Make", False, False), ("Add", True, False), ("Open", False, False)]
+    factories.fill_project(project, 1)
+    assert steps() == [("Import", True, False), ("Make", True, False), ("Add", True, False), ("Open", False, True)]
+    factories.judge_all(project, annotator)
+    assert steps() == []
+
+
 @pytest.mark.parametrize("slug", ["new", "has spaces", "support"])
 def test_a_short_name_that_cannot_be_is_refused_at_its_field(client, project, lead, slug):
     client.force_login(lead)
@@ -403,6 +425,45 @@ def test_a_lead_makes_tasks_for_prompts_that_have_none(client, project, lead):
     answer = client.post(address(project, "tasks/"), {"completions_per_task": 1, "overlap": 2, "which": "new"})
     assert answer.status_code == 422
     assert "completions_per_task" in answer.context["form"].errors
+
+
+@pytest.mark.parametrize(
+    ("form", "completions_per_task", "which", "n_tasks", "n_left_out"),
+    [
+        ({}, 2, "new", 4, 2),
+        ({}, 9, "new", 4, 2),
+        ({"ranking": False, "acceptable": True}, 1, "new", 13, 1),
+        ({"ranking": False, "acceptable": True}, 3, "new", 4, 2),
+        ({"ranking": False, "demonstration": "required"}, 0, "new", 6, 0),
+        ({"ranking": False, "demonstration": "required"}, 2, "new", 4, 2),
+        ({}, 3, "all", 4, 2),
+    ],
+)  # fmt: skip
+def test_the_plan_counts_what_is_made(client, project, lead, form, completions_per_task, which, n_tasks, n_left_out):
+    """Four prompts of three completions, one of a single one, one of none; equal texts of two models are one choice."""
+    change_project(project=project, form=form)
+    rows = [*factories.completions_rows(4), factories.completions_rows(1, 1, start=4)[0]]
+    factories.import_rows(project=project, format="completions", lines=rows, created_by=lead)
+    again = factories.completions_rows(5, 1, model="other@1")
+    factories.import_rows(project=project, format="completions", lines=again, created_by=lead)
+    factories.import_rows(project=project, format="prompts", lines=[b'{"prompt": "bare"}'], created_by=lead)
+    client.force_login(lead)
+    wanted = {"completions_per_task": completions_per_task, "overlap": 3, "which": which}
+    plan = client.get(address(project, "tasks/"), wanted).context["plan"]
+    assert (plan.n_tasks, plan.n_judgements, plan.n_bare) == (n_tasks, 3 * n_tasks, n_left_out)
+    assert not project.tasks.exists()
+    assert client.post(address(project, "tasks/"), wanted).status_code == 302
+    assert project.tasks.count() == n_tasks
+
+
+def test_the_tasks_page_offers_what_the_form_can_ask_of(client, project, lead):
+    client.force_login(lead)
+    for form, first, usual in (({}, 2, 4), ({"strength": True}, 2, 2), ({"ranking": False, "marks": ["rude"]}, 1, 1),
+                               ({"ranking": False, "demonstration": "optional"}, 0, 0)):  # fmt: skip
+        change_project(project=project, form=form)
+        field = client.get(address(project, "tasks/")).context["form"]["completions_per_task"]
+        assert (field.field.choices[0][0], field.value()) == (first, usual)
+    assert client.get(address(project, "tasks/?completions_per_task=77&overlap=x")).status_code == 200
 
 
 # --- prompts ------------------------------------------------------------------------------------
