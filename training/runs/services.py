@@ -62,6 +62,8 @@ def create_run(
             wrong["snapshot"] = "is required"
         elif snapshot.project_id != project.pk:
             wrong["snapshot"] = "belongs to another project"
+        elif not snapshot.n_pairs:
+            wrong["snapshot"] = "holds no pairs to learn from: freeze one with rankings or corrections in it"
     elif not prompts_to_sample(project, inputs).exists():
         wrong["inputs"] = "no prompt fits: import prompts first, or ask for other tags"
     if Run.objects.filter(project=project, state=Run.State.QUEUED).count() >= MAX_QUEUED_A_PROJECT:

@@ -100,7 +100,8 @@ def create_tasks_for_prompts(
     prompt_ids = [prompt.pk for prompt in prompts]
     by_prompt: dict[int, dict[str, int]] = {pk: {} for pk in prompt_ids}
     for start in range(0, len(prompt_ids) if completions_per_task else 0, 500):
-        rows = Completion.objects.filter(prompt__in=prompt_ids[start : start + 500]).order_by("pk")
+        # What annotators wrote is compared only where somebody asks for it: they would meet their own texts.
+        rows = Completion.objects.filter(prompt__in=prompt_ids[start : start + 500], author=None).order_by("pk")
         if model_keys is not None:
             rows = rows.filter(model_key__in=model_keys)
         for prompt_id, digest, pk in rows.values_list("prompt_id", "content_hash", "pk"):

@@ -14,6 +14,7 @@ from labeling.annotation.services import (
     create_tasks_for_prompts,
     free_expired_leases,
     judgement_body,
+    open_leased_task,
     renew_lease,
     revise_judgement,
     save_draft,
@@ -324,3 +325,30 @@ def test_leasing_and_submitting_stay_within_their_statements(
     lease = Lease.objects.select_related("task__project", "annotator").get(pk=lease.pk)
     with django_assert_max_num_queries(9):
         submit_judgement(lease=lease, submission_key="k", body=RANKING)
+
+
+def test_what_annotators_wrote_is_not_put_into_new_tasks(filled_project, annotator):
+    prompt = Prompt.objects.create(project=filled_project, messages=[{"role": "user", "content": "Hi"}], content_hash="h", group_id="g")
+    for text, author in (("one", None), ("two", None), ("mine", annotator)):
+        Completion.objects.create(prompt=prompt, content=text, content_hash=text, author=author)
+    create_tasks_for_prompts(project=filled_project, prompts=[prompt], completions_per_task=3)
+    assert sorted(prompt.tasks.get().completions.values_list("content", flat=True)) == ["one", "two"]
+
+
+def test_a_task_opened_for_one_person_is_leased_to_them_and_never_queued(filled_project, annotator, reviewer):
+    prompt = filled_project.prompts.first()
+    ids = list(prompt.completions.values_list("pk", flat=True))[:2]
+    lease = open_leased_task(
+        project=filled_project, prompt=prompt, completion_ids=ids, annotator=annotator, kind="conversation", order=ids[::-1]
+    )
+    assert lease.order_shown == ids[::-1] and lease.slot.holder == annotator
+    Lease.objects.filter(pk=lease.pk).update(expires_at=now() - timedelta(seconds=1))
+    free_expired_leases()
+    for user in (annotator, reviewer):
+        while other := take_lease(project=filled_project, annotator=user):
+            assert other.task_id != lease.task_id
+            skip_lease(lease=other)
+    # Late, but nobody else can have taken it.
+    lease.refresh_from_db()
+    done = submit_judgement(lease=lease, submission_key="late", body={"ranking": [["a"], ["b"]]})
+    assert not done.judgement.is_surplus

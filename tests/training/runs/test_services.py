@@ -115,6 +115,13 @@ def test_a_run_that_cannot_start_is_refused_with_the_field_named(project, snapsh
     assert not Run.objects.exists()
 
 
+def test_a_snapshot_without_pairs_trains_nothing_and_says_so(project, snapshot, tiny, lead):
+    snapshot.n_pairs = 0
+    with pytest.raises(BadSpec) as refused:
+        create_run(project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=tiny)
+    assert "holds no pairs" in refused.value.fields["snapshot"]
+
+
 def test_a_recipe_that_fails_leaves_the_run_failed_with_its_reason(project, snapshot, tiny, lead):
     run = create_run(project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=tiny, spec=FAST_DPO)
     ModelVersion.objects.filter(pk=tiny.pk).update(folder="models/nowhere")
