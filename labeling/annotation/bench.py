@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Judgement, Lease, Slot, Task
@@ -264,6 +264,22 @@ class Bench:
     def _rating(self, key: str, axis: str) -> int | None:
         found = _part(self.filled, "ratings", dict).get(key)
         return found.get(axis) if isinstance(found, dict) else None
+
+
+def said_in(body: dict[str, Any]) -> list[str]:
+    """What a judgement says beside its ranking, in a few words each."""
+
+    def count(words: Any, n: int) -> list[str]:
+        return [words % {"n": n}] if n else []
+
+    accepted = list(body.get("acceptable", {}).values())
+    said = count(ngettext_lazy("%(n)s rating", "%(n)s ratings", "n"), sum(map(len, body.get("ratings", {}).values())))
+    if accepted:
+        said.append(_("%(yes)s of %(all)s acceptable") % {"yes": sum(accepted), "all": len(accepted)})
+    said += count(ngettext_lazy("%(n)s flag", "%(n)s flags", "n"), sum(map(len, body.get("flags", {}).values())))
+    said += count(ngettext_lazy("%(n)s mark", "%(n)s marks", "n"), sum(map(len, body.get("marks", {}).values())))
+    said += count(ngettext_lazy("%(n)s correction", "%(n)s corrections", "n"), len(body.get("corrections", {})))
+    return [*said, _("written")] if body.get("demonstration") else said
 
 
 def _steps(scale: dict[str, Any]) -> list[Step]:

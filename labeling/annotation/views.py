@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from labeling.accounts.roles import ANNOTATING, Role
-from labeling.annotation.bench import Bench, figures_of, n_tasks_left
+from labeling.annotation.bench import Bench, figures_of, n_tasks_left, said_in
 from labeling.annotation.errors import AnnotationError, LeaseLost
 from labeling.annotation.forms import (
     ReportForm,
@@ -176,7 +176,8 @@ def history(request: HttpRequest, slug: str) -> HttpResponse:
     page = list(
         (found.filter(pk__lt=int(before)) if before.isdecimal() and len(before) < 18 else found)[: HISTORY_PAGE + 1]
     )
-    rows = [{"judgement": one, "body": judgement_body(one)} for one in page[:HISTORY_PAGE]]
+    bodies = [(one, judgement_body(one)) for one in page[:HISTORY_PAGE]]
+    rows = [{"judgement": one, "body": body, "said": said_in(body)} for one, body in bodies]
     context = {
         "project": project,
         "section": "bench",

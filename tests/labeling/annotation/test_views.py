@@ -412,3 +412,18 @@ def test_long_conversations_fold_all_but_their_ends(bench, annotator, filled_pro
     assert [turn.is_folded for turn in task.turns] == [False] + [True] * 14 + [False] * 6
     change_project(project=filled_project, bench={"fold_turns": 0})
     assert not any(turn.is_folded for turn in Bench(held(annotator), {}).turns)
+
+
+def test_history_says_what_each_judgement_holds(bench, annotator, filled_project):
+    change_project(
+        project=filled_project,
+        form={"ratings": {"tone": {"low": 1, "high": 5}}, "acceptable": True, "marks": ["rude"], "demonstration": "optional"},
+    )
+    lease = take_lease(project=filled_project, annotator=annotator)
+    body = {
+        "ranking": [["a"], ["b", "c"]], "ratings": {"a": {"tone": 1}, "b": {"tone": 2}}, "acceptable": {"a": True, "b": False},
+        "marks": {"a": [{"start": 0, "end": 2, "label": "rude"}]}, "demonstration": "Better.",
+    }  # fmt: skip
+    submit_judgement(lease=lease, submission_key="one", body=body)
+    page = bench.get(path("history")).content.decode()
+    assert "2 ratings · 1 of 2 acceptable · 1 mark · written" in page
