@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from labeling.accounts.models import User
 from labeling.annotation.models import Judgement, Lease, Slot, Task
 from labeling.annotation.selectors import ShownCompletion, own_figures, shown_completions, shown_messages
-from labeling.projects.feedback import PER_COMPLETION
+from labeling.projects.feedback import PER_COMPLETION, may_be_empty
 from labeling.projects.models import Guideline, Project
 
 MOST_COUNTED = 500
@@ -162,6 +162,10 @@ class Bench:
     def has_parts(self) -> bool:
         """Whether something is asked about each completion beside its rank."""
         return any(self.form[part] for part in PER_COMPLETION)
+
+    @property
+    def may_be_empty(self) -> bool:
+        return may_be_empty(self.form)
 
     @property
     def may_submit(self) -> bool:

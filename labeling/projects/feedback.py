@@ -93,6 +93,12 @@ def least_completions(form: Mapping[str, Any]) -> int:
     return 1 if any(form[part] for part in PER_COMPLETION) else 0
 
 
+def may_be_empty(form: Mapping[str, Any]) -> bool:
+    """Whether saying nothing is an answer: there was nothing to mark, to flag or to correct."""
+    looks_for_faults = form["marks"] or form["flags"] or form["corrections"]
+    return bool(looks_for_faults) and not (form["ratings"] or form["acceptable"] or form["demonstration"] == "required")
+
+
 def _names_problem(names: Any) -> str:
     if not isinstance(names, list) or not all(isinstance(name, str) and 0 < len(name.strip()) <= 40 for name in names):
         return "must be a list of names of at most 40 characters"
@@ -275,7 +281,7 @@ def check_answer(form: dict[str, Any], keys: list[str], body: Any, contents: Map
             wrong["seconds"] = "must be a number"
         elif not 0 <= seconds <= MAX_SECONDS:
             wrong["seconds"] = "must lie between 0 and 86400"
-    if not wrong and not ranking and not parts:
+    if not wrong and not ranking and not parts and not may_be_empty(form):
         wrong["judgement"] = "says nothing: give at least one of the parts that the form asks for"
     if wrong:
         raise BadAnswer(wrong)

@@ -237,3 +237,11 @@ def test_keys_are_asleep_in_every_text_field(project, annotator, open_page):
     expect(page.locator("[name='correction.b']")).to_have_value(every_key)
     assert page.locator("[data-order]").inner_text() == ""
     assert page.locator("dialog[open]").count() == 0
+
+
+def test_a_text_without_a_fault_is_submitted_as_it_is(project, annotator, open_page):
+    change_project(project=project, form={"ranking": False, "marks": ["wrong fact"], "corrections": True, "rationale": "off"})
+    tasks(project, 1, 1)
+    page = open_page(annotator, BENCH)
+    keys(page, "Enter")
+    assert sent(page, annotator) == {}

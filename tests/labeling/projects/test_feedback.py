@@ -170,3 +170,11 @@ def test_a_judgement_that_says_nothing_is_refused():
 def test_a_single_completion_needs_no_ranking_where_others_do():
     asked, _ = complete_form({"acceptable": True})
     assert check_answer(asked, ["a"], {"acceptable": {"a": True}}).ranking == []
+
+
+@pytest.mark.parametrize("parts", [{"marks": ["wrong"]}, {"flags": ["rude"]}, {"corrections": True}])
+def test_nothing_to_mark_flag_or_correct_is_an_answer(parts):
+    asked, _ = complete_form({"ranking": False, **parts})
+    assert check_answer(asked, ["a"], {"seconds": 3.0}).parts == {}
+    with pytest.raises(BadAnswer):
+        check_answer({**asked, "acceptable": True}, ["a"], {"seconds": 3.0})

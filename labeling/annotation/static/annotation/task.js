@@ -95,7 +95,7 @@ export class Task {
     if (form.dataset.rationale === "required" && !form.elements.rationale.value.trim()) {
       return { words: _("This project asks why: write a line"), element: form.querySelector("[data-rationale-field]") };
     }
-    if (!this.ranks && ![...this.body()].some(([name, value]) => value && value !== "[]" && !NOT_CONTENT.has(name))) {
+    if (!this.ranks && !form.dataset.mayBeEmpty && ![...this.body()].some(([name, value]) => value && value !== "[]" && !NOT_CONTENT.has(name))) {
       return { words: _("Nothing is said yet"), row: nextOpenRow(form), element: demonstration ?? this.cards.get(this.keys[0]) };
     }
     return null;
