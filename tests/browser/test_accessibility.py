@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from labeling.accounts.roles import Role
-from labeling.annotation.services import create_tasks_for_prompts
+from labeling.annotation.services import create_tasks_for_prompts, report_prompt, take_lease
 from labeling.projects.imports import import_rows
 from labeling.projects.services import change_project
 from labeling.projects.text import canonical_json
@@ -99,7 +99,7 @@ def test_axe_finds_nothing_serious_on_the_other_pages_of_annotators(site, projec
         page.keyboard.press(stroke)
     expect(page.locator("[data-figures] b")).to_have_text("1")
     found = {}
-    for path in (f"{BENCH}history/", "/profile/", BENCH):
+    for path in (f"{BENCH}history/", f"{BENCH}figures/", "/profile/", BENCH):
         page.goto(site.url(path))
         found[path] = serious(page)
     change_project(project=project, bench={"content_warning": "It holds *insults*."})
@@ -108,6 +108,24 @@ def test_axe_finds_nothing_serious_on_the_other_pages_of_annotators(site, projec
     page.context.clear_cookies()
     page.goto(site.url("/login/"))
     found["login"] = serious(page)
+    assert {path: problems for path, problems in found.items() if problems} == {}
+
+
+CONSOLE = ("settings/", "tasks/", "reports/", "images/", "conversation/", "people/", "guidelines/", "import/", "")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_serious_where_leads_set_up_their_project(site, project, annotator, open_page, look):
+    change_project(project=project, form=EVERYTHING)
+    add_tasks(project, 3)
+    lease = take_lease(project=project, annotator=annotator)
+    report_prompt(lease=lease, reason="broken", note="cut off")
+    page = open_page(project.created_by, "/projects/new/", **LOOKS[look])
+    found = {"new": serious(page)}
+    for path in CONSOLE:
+        assert page.goto(site.url(f"/projects/support/{path}")).status == 200
+        page.wait_for_load_state("networkidle")
+        found[path] = serious(page)
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 
