@@ -48,6 +48,8 @@ export class Caret {
       case "PageDown": return this.#lines(stop, PAGE_LINES);
       case "Home": return this.#lineEnd(stop, -1);
       case "End": return this.#lineEnd(stop, 1);
+      case "ctrl+Home": return this.#words.at(0);
+      case "ctrl+End": return this.#words.before([this.#source.length]);
       default: return null;
     }
   }

@@ -28,6 +28,7 @@ const MOST_EDITS = 900; // of one comparison; its cost grows with the square
 const BUDGET = 3_000_000; // steps of all comparisons together
 const LOOK_BACK = 200; // how far a cut may move to find white space
 const PHRASES = [12, 4, 1]; // tokens of a phrase that holds two texts together
+const FARTHEST_SLIDE = 40; // tokens
 const LONGEST_UNSPACED = 200; // beyond, characters are compared: the segmenter's time grows with the square
 
 export function wordDiff(before, after) {
@@ -243,18 +244,59 @@ function inOrder(pairs) {
 // --- from tokens to parts ---------------------------------------------------------------------------
 /** [{ same }, { removed, added }, ...] in turn. */
 function groups(a, b, same) {
+  const edits = editsOf(a, b, same);
+  for (let index = 0; index < edits.length; index += 1) slide(a, b, edits, index);
   const found = [];
+  let at = 0;
+  for (const { aFrom, aTo, bFrom, bTo } of edits) {
+    if (aFrom > at) found.push({ same: a.slice(at, aFrom).join("") });
+    found.push({ removed: a.slice(aFrom, aTo).join(""), added: b.slice(bFrom, bTo).join("") });
+    at = aTo;
+  }
+  if (at < a.length) found.push({ same: a.slice(at).join("") });
+  return found;
+}
+
+function editsOf(a, b, same) {
+  const edits = [];
   let [aAt, bAt] = [0, 0];
   while (aAt < a.length || bAt < b.length) {
-    const began = aAt;
     while (aAt < a.length && same[aAt] === bAt) { aAt += 1; bAt += 1; }
-    if (aAt > began) found.push({ same: a.slice(began, aAt).join("") });
-    const [aBegan, bBegan] = [aAt, bAt];
+    const [aFrom, bFrom] = [aAt, bAt];
     while (aAt < a.length && same[aAt] < 0) aAt += 1;
     bAt = aAt < a.length ? same[aAt] : b.length;
-    if (aAt > aBegan || bAt > bBegan) found.push({ removed: a.slice(aBegan, aAt).join(""), added: b.slice(bBegan, bAt).join("") });
+    if (aAt > aFrom || bAt > bFrom) edits.push({ aFrom, aTo: aAt, bFrom, bTo: bAt });
   }
-  return found;
+  return edits;
+}
+
+/** "one. +two.+" may as well be "one+. two+.": what is only added, or only removed, goes where a reader would cut. */
+function slide(a, b, edits, index) {
+  const edit = edits[index];
+  const isAdded = edit.aFrom === edit.aTo;
+  if (!isAdded && edit.bFrom < edit.bTo) return;
+  const [list, from, to] = isAdded ? [b, edit.bFrom, edit.bTo] : [a, edit.aFrom, edit.aTo];
+  const [earlier, later] = [edits[index - 1], edits[index + 1]];
+  const before = edit.aFrom - (earlier ? earlier.aTo + 1 : 0);
+  const after = (later ? later.aFrom - 1 : a.length) - edit.aTo;
+  let back = 0;
+  while (back < Math.min(before, FARTHEST_SLIDE) && list[from - 1 - back] === list[to - 1 - back]) back += 1;
+  let on = 0;
+  while (on < Math.min(after, FARTHEST_SLIDE) && list[from + on] === list[to + on]) on += 1;
+  const score = (by) => cutScore(list, from + by) + cutScore(list, to + by);
+  let best = 0;
+  for (let by = -back; by <= on; by += 1) if (score(by) > score(best)) best = by;
+  for (const place of Object.keys(edit)) edit[place] += best;
+}
+
+/** How naturally a reader would cut before this token: between paragraphs, sentences, words. */
+function cutScore(list, at) {
+  const [left, right] = [list[at - 1], list[at]];
+  if (left === undefined || right === undefined || left === "\n") return 4;
+  if (right === "\n") return 3;
+  const isSpaced = /^\s/.test(right);
+  if (isSpaced && /^[.!?…。！？؟]/.test(left)) return 2;
+  return isSpaced || /^\s/.test(left) ? 1 : 0;
 }
 
 /** Words replaced one by one with only a space between them read better as one replacement. */

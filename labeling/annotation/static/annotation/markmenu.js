@@ -2,6 +2,7 @@
 //
 //   legend({ labels, page, styleOf, onLabel, onTurn, onDone })
 //   openMenu({ card, range, items: [{ words, digit, style, run }] }) -> the menu, gone after a press
+//   keysLine(), markingKeys()                what the keys do
 //   watchSelections((range, host) => …)      a selection made by hand has come to rest in [data-card-text] or [data-marks-text]
 
 import { _ } from "i18n";
@@ -49,16 +50,28 @@ export function legend({ labels, page, styleOf, onLabel, onTurn, onDone }) {
   return made;
 }
 
+/** What the keys do while passages are marked: [{ shows, says, isRare }], for the line below the text and for the help. */
+export function markingKeys() {
+  return [
+    { shows: "← → ↑ ↓", says: _("move") },
+    { shows: "shift", says: _("extends") },
+    { shows: "[ ] − +", says: _("end by a letter") },
+    { shows: "{ }", says: _("start") },
+    { shows: "n p", says: _("next mark") },
+    { shows: "⏎", says: _("comment") },
+    { shows: "Del", says: _("remove") },
+    { shows: "u", says: _("undo") },
+    { shows: "Home End PageUp PageDown", says: _("ends of the line, ten lines up or down"), isRare: true },
+    { shows: "Ctrl+Home Ctrl+End", says: _("first and last word"), isRare: true },
+  ];
+}
+
 export function keysLine() {
   const line = document.createElement("p");
   line.className = "marks-keys";
-  const keys = [
-    ["← → ↑ ↓", _("move")], ["shift", _("extends")], ["[ ] − +", _("end by a letter")], ["{ }", _("start")], ["n p", _("next mark")],
-    ["⏎", _("comment")], ["Del", _("remove")], ["u", _("undo")],
-  ];
-  for (const [names, words] of keys) {
+  for (const { shows, says } of markingKeys().filter((one) => !one.isRare)) {
     const part = document.createElement("span");
-    part.append(...names.split(" ").map(key), ` ${words}`);
+    part.append(...shows.split(" ").map(key), ` ${says}`);
     line.append(part);
   }
   return line;

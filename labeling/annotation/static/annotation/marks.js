@@ -18,7 +18,7 @@ import { _, fill, ngettext } from "i18n";
 import { MarkList } from "marklist";
 import { PAGE, closeMenu, keysLine, legend, openMenu, watchSelections } from "markmenu";
 import { CodePoints, Folded, Words, charAfter, charBefore, snap } from "passages";
-import { Rendered, STYLES, clearHighlights, highlight } from "rendered";
+import { Rendered, STYLES, clearHighlights, highlight, placeOf } from "rendered";
 import { keyOf } from "shortcuts";
 import { SourceView } from "sourceview";
 
@@ -174,15 +174,16 @@ export class Marks {
   }
 
   #remove(mark) {
-    if (this.#mark === mark) this.#mark = null;
-    this.#change(this.#marks.filter((other) => other !== mark));
+    const others = this.#marks.filter((other) => other !== mark);
+    this.#mark = this.#markUnder(others);
+    this.#change(others);
     this.announce(fill(_("Removed: %(mark)s"), { mark: this.#inWords(mark) }));
   }
 
   #undo() {
     if (!this.#past.length) return this.announce(_("Nothing to undo"));
     this.#marks = this.#past.pop();
-    this.#mark = null;
+    this.#mark = this.#markUnder(this.#marks);
     this.#write();
     this.#draw();
     return this.announce(_("Undone"));
@@ -232,6 +233,13 @@ export class Marks {
     return this.#put(isExtending ? this.#caret.extended(stop) : { from: stop[0], to: stop[1] });
   }
 
+  /** The first or the last word. With Ctrl, so it is no key of the bench. */
+  #jump(event) {
+    if (!event.ctrlKey || event.altKey || !["Home", "End"].includes(event.key)) return;
+    event.preventDefault();
+    this.#move(`ctrl+${event.key}`, { isExtending: event.shiftKey });
+  }
+
   #stretch(end, step) {
     const next = this.#caret.at && this.#caret.stretched(end, step);
     if (next) this.#put(next);
@@ -276,7 +284,7 @@ export class Marks {
   #put(at, { isQuiet = false, mark = null } = {}) {
     this.#caret.put(at);
     const { from, to, anchor, focus } = this.#caret.at;
-    this.#mark = mark ?? this.#markAt(focus);
+    this.#mark = mark ?? this.#markUnder(this.#marks);
     this.#view.setCurrent(this.#mark && this.#drawn(this.#mark));
     this.#list.setCurrent(this.#mark);
     this.#caret.reveal(this.#card.closest("form")?.querySelector(".task-bar")?.getBoundingClientRect().top ?? innerHeight);
@@ -285,11 +293,14 @@ export class Marks {
     this.announce(fill(words, { quote: shortened(this.#source.slice(from, to)), label: this.#mark?.label }));
   }
 
-  /** The mark at this stop: the one the caret was in already, else the shortest. */
-  #markAt([start, end]) {
-    const here = this.#marks.filter((mark) => mark.start < end && mark.end > start);
+  /** The mark where the caret is: the one it was in already, else what fits exactly, else the shortest. */
+  #markUnder(marks) {
+    if (!this.#caret?.at) return null;
+    const [start, end] = this.#caret.at.focus;
+    const here = marks.filter((mark) => mark.start < end && mark.end > start);
     if (here.includes(this.#mark)) return this.#mark;
-    return here.sort((a, b) => a.end - a.start - (b.end - b.start))[0] ?? null;
+    const exact = here.find((mark) => mark.start === start && mark.end === end);
+    return exact ?? here.sort((a, b) => a.end - a.start - (b.end - b.start))[0] ?? null;
   }
 
   #focusText() { this.#view?.element.focus({ preventScroll: true }); }
@@ -380,6 +391,7 @@ export class Marks {
     text.setAttribute("aria-label", fill(_("Source text of completion %(key)s"), { key: this.key }));
     text.style.setProperty("--height", `${Math.round(height)}px`);
     text.addEventListener("click", (event) => this.#clicked(event));
+    text.addEventListener("keydown", (event) => this.#jump(event));
     box.addEventListener("focusout", (event) => this.#left(event));
     box.append(text, this.#legend(), keysLine());
     return box;
@@ -395,7 +407,7 @@ export class Marks {
   #draw() {
     this.#list.draw(this.#marks, this.#mark);
     if (this.isOn) this.#drawView();
-    else highlight(this.#text, () => this.#marks.map((mark) => this.#quoteOf(mark)));
+    else highlight(this.#text, () => this.#marks.map((mark) => ({ ...this.#placeOf(mark), style: this.#styleOf(mark.label) })));
   }
 
   #drawView() {
@@ -420,19 +432,14 @@ export class Marks {
     return comment ? `${quote}, ${shortened(comment)}` : quote;
   }
 
-  /** What to look for in the rendered text: the quote, which of its occurrences it is, and of how many. */
-  #quoteOf({ start, end, label }) {
-    const quote = this.#source.slice(start, end);
-    const found = this.#fold(false).find(quote, { most: 50 });
-    return { quote, style: this.#styleOf(label), ordinal: found.findIndex(([from]) => from === start), count: found.length };
-  }
+  #placeOf({ start, end }) { return placeOf(this.#source.slice(start, end), start, (withoutMarkup) => this.#fold(withoutMarkup)); }
 
   #find(mark) {
     if (this.isOn) {
       this.#show(mark);
       return;
     }
-    const range = this.#text.classList.contains("is-clamped") ? null : new Rendered(this.#text).rangeOf(this.#quoteOf(mark));
+    const range = this.#text.classList.contains("is-clamped") ? null : new Rendered(this.#text).rangeOf(this.#placeOf(mark));
     if (!range) {
       this.begin([mark.start, mark.end]);
       return;

@@ -1,8 +1,8 @@
 // The rendered text of a completion: what is selected in it, and marks of the source shown in it.
 //
 //   new Rendered(element).within(range)                  { quote, ordinal, share }: the words, which occurrence, how far down
-//   new Rendered(element).rangeOf({ quote, ordinal, count })   where that occurrence is, or null if one can't be sure
-//   highlight(element, () => [{ quote, ordinal, count, style }])     underlines them, at the next quiet moment
+//   new Rendered(element).rangeOf(placeOf(quote, start, source))   where the quote is, or null where one can't be sure
+//   highlight(element, () => [{ ...placeOf(…), style }])     underlines them, at the next quiet moment
 //
 // Underlines need the CSS Custom Highlight API; without it, the list of marks alone says where they are.
 
@@ -11,6 +11,7 @@ import { Folded } from "passages";
 const NOT_TEXT = ".invisible-char, .code-head, .link-address, annotation";
 export const STYLES = 6; // of underlines; labels beyond share them
 const registry = globalThis.CSS?.highlights ?? null;
+const MOST = 50; // occurrences that are counted
 const highlights = [];
 const rangesOf = new WeakMap();
 const waiting = new WeakMap();
@@ -22,8 +23,21 @@ if (registry && globalThis.Highlight) {
   }
 }
 
+/**
+ * What to look for: the quote at this place of the source, which of its occurrences that is, and of how many, with white
+ * space folded and, failing that, without Markdown's signs. `source(withoutMarkup)` gives the folded source.
+ */
+export function placeOf(quote, start, source) {
+  const tries = [false, true].map((withoutMarkup) => {
+    const found = source(withoutMarkup).find(quote, { most: MOST });
+    return { withoutMarkup, ordinal: found.findIndex(([from]) => from >= start), count: found.length };
+  });
+  return { quote, tries };
+}
+
 export class Rendered {
   #nodes = []; // [node, start]
+  #loose = null;
 
   constructor(element) {
     const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT, {
@@ -52,14 +66,17 @@ export class Rendered {
     return { quote, ordinal: before.length, share: this.text.length ? (start ?? 0) / this.text.length : 0 };
   }
 
-  rangeOf({ quote, ordinal, count }) {
-    const found = this.folded.find(quote, { most: 50 });
-    if (ordinal < 0 || found.length !== count || count >= 50) return null;
-    const [start, end] = found[ordinal];
-    const range = document.createRange();
-    range.setStart(...this.#pointOf(start));
-    range.setEnd(...this.#pointOf(end - 1, 1));
-    return range;
+  rangeOf({ quote, tries }) {
+    for (const { withoutMarkup, ordinal, count } of tries) {
+      this.#loose ??= withoutMarkup ? new Folded(this.text, { withoutMarkup }) : null;
+      const found = (withoutMarkup ? this.#loose : this.folded).find(quote, { most: MOST });
+      if (ordinal < 0 || found.length !== count || count === MOST) continue;
+      const range = document.createRange();
+      range.setStart(...this.#pointOf(found[ordinal][0]));
+      range.setEnd(...this.#pointOf(found[ordinal][1] - 1, 1));
+      return range;
+    }
+    return null;
   }
 
   #pointOf(place, more = 0) {

@@ -127,12 +127,12 @@ export class SourceView {
       const [start, end] = [places[index], places[index + 1]];
       let parent = content;
       const here = within.filter(({ mark }) => mark.start <= start && mark.end >= end);
-      here.forEach(({ mark, lane }, depth) => {
+      here.forEach(({ mark, lane }) => {
         const span = document.createElement("span");
         span.className = `source-mark mark-style-${mark.style} mark-lane-${lane}`;
         span.dataset.span = spanKey(mark);
-        const begin = here.filter((one) => one.mark.start === start).map((one) => one.mark.tag);
-        if (depth === 0 && begin.length) span.dataset.tag = begin.join(" ");
+        const begin = here.filter((one) => one.mark.start === start);
+        if (begin[0]?.mark === mark) span.dataset.tag = begin.map((one) => one.mark.tag).join(" ");
         parent.append(span);
         parent = span;
       });
