@@ -132,6 +132,7 @@ def tab_to(page: Page, selector: str) -> None:
 def close_dialog(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator("dialog :focus")).to_have_count(0)  # the focus goes back a frame later
 
 
 # --- choosing -----------------------------------------------------------------------------------
