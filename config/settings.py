@@ -252,6 +252,7 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
+    "ENUM_NAME_OVERRIDES": {"ProjectStateEnum": "labeling.projects.models.Project.State"},
     "TITLE": "Prefloop",
     "DESCRIPTION": "Preference data and training runs of one Prefloop installation.",
     "VERSION": "1",

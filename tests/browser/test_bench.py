@@ -191,6 +191,8 @@ def test_the_last_task_leads_to_an_empty_bench_that_says_so(project, annotator, 
     keys(page, "Shift+A", "Shift+B", "Shift+C", "Enter")
     expect(page.get_by_role("heading", name="Nothing is left for you here")).to_be_visible()
     assert Judgement.objects.count() == 1
+    keys(page, "u")  # the last judgement of all can be reopened as well
+    expect(page.locator("[data-revision]")).to_be_visible()
 
 
 # --- mouse and finger ---------------------------------------------------------------------------

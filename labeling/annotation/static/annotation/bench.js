@@ -327,11 +327,11 @@ function announce(words) {
 const actions = {
   submit,
   undo() {
-    if (task.undo()) return announce(_("Undone"));
-    if (task.form.dataset.revision) return say(_("Nothing more to undo"));
+    if (task?.undo()) return announce(_("Undone"));
+    if (task?.form.dataset.revision) return say(_("Nothing more to undo"));
     if (outbox.waiting.length) return say(_("Your last judgement is still on its way; it can be reopened once it is saved."));
     if (!undoUrl) return say(_("Nothing to undo yet"));
-    task.draft.flush({ keepalive: true });
+    task?.draft.flush({ keepalive: true });
     return location.assign(undoUrl);
   },
   tie() { if (task.picked) task.change(task.picked, Ranking.tie(task.ranking, task.picked)); },
@@ -368,7 +368,7 @@ const actions = {
     announce(task.isRevealed ? _("The texts are shown") : _("The texts are blurred"));
   },
   history() {
-    task.draft.flush({ keepalive: true });
+    task?.draft.flush({ keepalive: true });
     location.assign(place.dataset.historyUrl);
   },
   help() {

@@ -3,7 +3,8 @@
 //   keysOf(bench) -> [{ name, keys, shows, says, run }]      bench: { task, actions }
 //   labelKeys(form, table)                                   fills <kbd data-key-of="skip"></kbd>
 
-import { _ } from "i18n";
+import { _, fill } from "i18n";
+import { markingKeys } from "markmenu";
 import { step } from "parts";
 import * as Ranking from "ranking";
 
@@ -16,7 +17,13 @@ function free(keys, ...wanted) {
 
 export function keysOf({ task, actions }) {
   const help = { name: "help", keys: ["?"], shows: "?", says: _("this list"), run: () => actions.help() };
-  if (!task) return [help];
+  if (!task) {
+    return [
+      { name: "undo", keys: ["u"], shows: "u", says: _("reopen the last judgement"), run: () => actions.undo() },
+      { name: "history", keys: ["j"], shows: "j", says: _("your past judgements"), run: () => actions.history() },
+      help,
+    ];
+  }
   const { form, keys, layout } = task;
   const has = (selector) => Boolean(form.querySelector(selector));
   const picksFirst = (run) => (event, key) => (task.picked ? run(key) : task.say(_("Pick a completion first: press its letter")));
@@ -98,6 +105,7 @@ export function keysOf({ task, actions }) {
     { name: "history", keys: ["j"], shows: "j", says: _("your past judgements"), run: () => actions.history() },
     { name: "submitTyping", keys: [], shows: "Ctrl+Enter", says: _("submit from within a text field") },
     help,
+    ...(has("[data-marks]") ? markingKeys().map(({ shows, says }) => ({ keys: [], shows, says: fill(_("while marking: %(what)s"), { what: says }) })) : []),
     { name: "escape", keys: ["Escape"], whileTyping: true, shows: "Esc", says: _("leave a field or a row, let go of a card, close"), run: () => actions.escape() },
   );
   return entries;

@@ -67,6 +67,7 @@ export class Task {
       else field.value = body.get(field.name) ?? "";
     }
     for (const part of [...this.#marks.values(), ...this.#corrections.values()]) part.refresh();
+    this.#demonstration?.refresh();
     this.#readRanking();
   }
 
