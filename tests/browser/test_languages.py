@@ -29,14 +29,14 @@ WRITTEN = {
     "Prefloop", "English", "Englisch", "Deutsch", "REST",
     *(step + joined + word for step, word in (("1", "daneben"), ("5", "genau")) for joined in (" ", ", ", ": ")),
 }  # fmt: skip
-# Keys, letters of completions, figures, signs.
+# Letters of completions, figures, signs. Keys are named as they are written on them: <kbd> is left out.
 SIGNS = re.compile(r"(?:shift|ctrl|enter|esc|utc|(?<![^\W_])[a-z](?![^\W_])|v\d+|[\W\d_])*", re.IGNORECASE)
 DATE = re.compile(r"\d{1,2}\.? (Jan|Feb|März|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Nov|Dez)\w*(, \d\d:\d\d|: \d+)?")
 TEXTS = """() => {
   const found = new Set();
   const add = (text) => { const plain = text.replace(/\\s+/g, " ").trim(); if (plain) found.add(plain); };
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
-    node.nodeType === 1 && node.matches("script, style, noscript, textarea, [lang=''], .prose, [data-source]") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
+    node.nodeType === 1 && node.matches("script, style, noscript, textarea, kbd, [lang=''], .prose, [data-source]") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
   for (let node = walk.nextNode(); node; node = walk.nextNode()) {
     if (node.nodeType === 3) add(node.textContent);
     else for (const name of ["aria-label", "title", "placeholder", "alt", "aria-description"]) add(node.getAttribute(name) ?? "");
