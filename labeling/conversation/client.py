@@ -5,11 +5,13 @@ a look: lines, texts and waits all have limits.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from django.conf import settings
@@ -258,6 +260,13 @@ async def _body_of(answer: httpx.Response, limit: int) -> bytes:
 def _clean(text: str) -> str:
     """A model may say anything; a database refuses NUL and halves of a character."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+async def announce(server: Mapping[str, str], model: str) -> None:
+    """Ask about a model that is about to be used: our own server loads it meanwhile. What goes wrong shows later."""
+    with contextlib.suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(LIST_SECONDS), open_client(server["url"]) as client:
+            await client.get(f"{server['url']}/models/{quote(model, safe='')}", headers=headers_for(server))
 
 
 # --- for leads ------------------------------------------------------------------------------------

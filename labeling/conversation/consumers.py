@@ -19,7 +19,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from labeling.conversation.generator import Frame, Stage, generator
 from labeling.conversation.models import Conversation, Turn
-from labeling.conversation.selectors import conversations_of
+from labeling.conversation.selectors import conversations_of, settings_of
 from labeling.live.consumers import (
     CHECK_SECONDS,
     GONE,
@@ -47,6 +47,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):
         await self.accept()
         self.checking = asyncio.create_task(self._check_again())
         await self._send({"hello": True})
+        generator().expect(await database_sync_to_async(self._speakers)())
 
     async def disconnect(self, code: int) -> None:
         current = asyncio.current_task()
@@ -108,6 +109,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):
     def _turn(self, number: int) -> Turn | None:
         turns = Turn.objects.filter(conversation=self.conversation_id, number=number)
         return turns.order_by("-attempt").first()
+
+    def _speakers(self) -> list[dict[str, Any]]:
+        found = Conversation.objects.select_related("project").get(pk=self.conversation_id)
+        return settings_of(found.project).speakers if found.is_open else []
 
     # --- who may listen -------------------------------------------------------------------------
     async def _conversation(self) -> int | None:

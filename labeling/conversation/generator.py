@@ -7,16 +7,17 @@ goes on all the same, and its result is stored. Other processes see it in the ta
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from channels.db import database_sync_to_async
 
-from labeling.conversation.client import stream_completion
+from labeling.conversation.client import announce, stream_completion
 from labeling.conversation.errors import ClaimLost, ServerTrouble
 from labeling.conversation.pacing import Pacer
 from labeling.conversation.selectors import model_servers, turns_to_generate
@@ -37,6 +38,8 @@ HEARTBEAT_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 MOST_STAGES = 32
 DATABASE_PATIENCE_SECONDS = 60.0
+LOCAL = "local"  # the server of the process `model`
+ANNOUNCE_SECONDS = 30.0
 
 Frame = dict[str, Any]
 
@@ -157,6 +160,7 @@ class Generator:
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
         self.stages: dict[int, Stage] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.announced: dict[str, float] = {}
         self.news = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
@@ -175,6 +179,18 @@ class Generator:
     def look_now(self) -> None:
         self.start()
         self.news.set()
+
+    def expect(self, speakers: Sequence[dict[str, Any]]) -> None:
+        """Somebody is about to talk: have our own server load the models while they write."""
+        self.start()
+        local = model_servers().get(LOCAL)
+        for model in {speaker["model"] for speaker in speakers if speaker["server"] == LOCAL}:
+            if local is None or time.monotonic() - self.announced.get(model, -math.inf) < ANNOUNCE_SECONDS:
+                continue
+            self.announced[model] = time.monotonic()
+            task = asyncio.create_task(announce(local, model))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     async def take(self, turn_id: int) -> Stage | None:
         """The stage of this turn if it is ours or can be; None where another process has it, or it is over."""

@@ -178,6 +178,9 @@ def start_turn(*, conversation: Conversation, content: str, client_key: str) -> 
     number, attempt = 1, 1
     if before is not None:
         if before.state in (Turn.State.GENERATING, Turn.State.READY):
+            # The same message, sent twice at one moment: the other request was faster.
+            if earlier := _turn_of_key(conversation, client_key, content):
+                return earlier
             raise TurnOpen(_("Judge the turn before first: which completion goes on?"))
         failed = before.state == Turn.State.FAILED
         number, attempt = (before.number, before.attempt + 1) if failed else (before.number + 1, 1)

@@ -16,8 +16,8 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from labeling.accounts.roles import ANNOTATING
-from labeling.annotation.bench import Bench, figures_of, n_tasks_left
-from labeling.annotation.models import Lease, PromptReport
+from labeling.annotation.bench import Bench, figures_of
+from labeling.annotation.models import Lease, PromptReport, Task
 from labeling.annotation.selectors import judgements_by
 from labeling.annotation.views import bench as ordinary_bench
 from labeling.conversation.errors import ConversationError, sentence_for
@@ -89,7 +89,7 @@ def conversations(request: HttpRequest, slug: str) -> HttpResponse:
         "settings": settings_of(project),
         "rows": rows,
         "client_key": secrets.token_hex(16),
-        "n_tasks_left": n_tasks_left(request.user, project),
+        "has_tasks": project.tasks.filter(state=Task.State.OPEN).exclude(kind=Task.CONVERSATION).exists(),
     }
     return render(request, "conversation/list.html", context)
 

@@ -343,6 +343,11 @@ class Decoder:
             self._work.notify()
         return decoding
 
+    def load(self, model: str, adapter: str | None) -> None:
+        """Have it in memory before it is needed. Raises ModelFilesError."""
+        with self._loading:
+            self._load(model, adapter)
+
     def close(self) -> None:
         with self._work:
             self._closed = True

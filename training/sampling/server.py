@@ -145,6 +145,7 @@ class ModelServer(ThreadingHTTPServer):
         self.resolver, self.secret, self.keep = resolver, secret, keep
         self.last_used = time.monotonic()
         self.n_active = 0
+        self.prepared: set[str] = set()  # being loaded just now
         self._counting = threading.Lock()
         self._decoder: Decoder | None = None
 
@@ -190,6 +191,23 @@ class ModelServer(ThreadingHTTPServer):
             with self._counting:
                 self.n_active -= 1
                 self.last_used = time.monotonic()
+
+    def prepare(self, name: str) -> None:
+        """Load a model in the background: who asks about one by its name is about to use it."""
+        if name not in self.prepared:
+            self.prepared.add(name)
+            threading.Thread(target=self._prepare, args=(name,), name="prepare", daemon=True).start()
+
+    def _prepare(self, name: str) -> None:
+        try:
+            place = self.resolver.place_of(name)
+            if place is not None:
+                self.decoder.load(place.model, place.adapter)
+        except Exception:  # whoever then uses it is told
+            logger.exception("model %s can't be loaded", name)
+        finally:
+            self.prepared.discard(name)
+            self.last_used = time.monotonic()
 
     def idle_for(self) -> float:
         """Seconds since the last request ended."""
@@ -263,6 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(200, {"object": "list", "data": [_model(name) for name in names]})
         elif path.startswith("/v1/models/") and (name := unquote(path.removeprefix("/v1/models/"))) in names:
             self._send_json(200, _model(name))
+            self.server.prepare(name)
         else:
             raise Refusal(404, "not_found", "There is no such thing here")
 

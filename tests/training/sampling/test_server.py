@@ -125,6 +125,16 @@ def test_the_models_offered_are_listed(server):
     assert ask(server, "/v1/models/nothing")[0] == 404
 
 
+def test_asking_about_a_model_loads_it(server):
+    server.decoder.bases.clear()
+    ask(server, "/v1/models/tiny%401")
+    deadline = time.monotonic() + 30
+    while not server.decoder.bases:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert ask(server, "/v1/models/gone%401")[0] == 200  # whoever uses it is told
+
+
 def test_a_streamed_completion_says_the_same_as_a_whole_one_and_ends_with_done(server):
     found = events(server, chat(stream_options={"include_usage": True}))
     assert found[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}

@@ -292,6 +292,8 @@ async function deliver() {
     memory.set(null);
     field.value = "";
     fit();
+    const note = place.querySelector("[data-note]");
+    if (note) note.open = false; // read by now; a key opens it
     show(answer, { grows: true });
     window.scrollTo(0, document.documentElement.scrollHeight);
     return;
@@ -530,10 +532,12 @@ const kept = memory.get();
 if (kept.content && !(state.turn && kept.sending && state.turn.content === kept.content && state.turn.state !== "judged")) field.value = kept.content;
 fit();
 show(state);
+if (state.is_open) streams.expect();
 if (kept.sending) {
   // Sent before the page was left, and perhaps not taken: its key makes sending it again harmless.
   sending = kept.sending;
   deliver();
 }
 outbox.flush();
-window.scrollTo(0, document.documentElement.scrollHeight);
+if (task) stage.scrollIntoView({ block: "start", behavior: "auto" });
+else window.scrollTo(0, document.documentElement.scrollHeight);

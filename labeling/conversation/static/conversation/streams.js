@@ -21,6 +21,9 @@ export class Streams {
     Object.assign(this, { path, boxes, onText, onOver, onPoll, number: 0 });
   }
 
+  /** Open the socket before there is a turn: the models are made ready meanwhile. */
+  expect() { this.#connect(); }
+
   /** Idempotent: the turn that is watched already goes on being watched. */
   watch(number, texts) {
     const isNew = this.number !== number;
@@ -43,7 +46,7 @@ export class Streams {
   nudge() { this.#ask(); }
 
   #connect() {
-    if (this.#socket || this.#timer || !this.number) return;
+    if (this.#socket || this.#timer) return;
     const socket = new WebSocket(socketUrl(this.path));
     this.#socket = socket;
     this.#heard = Date.now();

@@ -34,8 +34,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, host: str, port: int, keep: int, idle_seconds: float, **options: Any) -> None:
-        if settings.TORCH_THREADS:
-            os.environ.setdefault("OMP_NUM_THREADS", str(settings.TORCH_THREADS))
+        # One core is left to the site: threads that wait for one another make a step many times slower, not a little,
+        # as soon as another process wants a core as well.
+        threads = settings.TORCH_THREADS or max(1, (os.cpu_count() or 2) - 1)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         server = ModelServer(RegistryModels(), secret=settings.MODEL_SERVER_KEY, keep=max(1, keep))
