@@ -54,11 +54,13 @@ def n_tasks_left(user: User, project: Project) -> int:
     leases = Lease.objects.filter(annotator=user)
     closed = [Lease.State.OPEN, Lease.State.DONE, Lease.State.SKIPPED]
     theirs = leases.filter(task=OuterRef("task"), state__in=closed)
-    free = Slot.objects.filter(~Exists(theirs), project=project, state=Slot.State.FREE).exclude(
-        task__state=Task.State.CLOSED
+    free = (
+        Slot.objects.filter(~Exists(theirs), project=project, state=Slot.State.FREE)
+        .exclude(task__state=Task.State.CLOSED)
+        .exclude(task__kind=Task.CONVERSATION)
     )
-    n_held = leases.filter(task__project=project, state=Lease.State.OPEN).count()
-    return min(n_held + free.order_by().values("task").distinct()[:MOST_COUNTED].count(), MOST_COUNTED)
+    held = leases.filter(task__project=project, state=Lease.State.OPEN).exclude(task__kind=Task.CONVERSATION)
+    return min(held.count() + free.order_by().values("task").distinct()[:MOST_COUNTED].count(), MOST_COUNTED)
 
 
 def figures_of(user: User, project: Project) -> Figures:

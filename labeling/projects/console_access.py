@@ -33,9 +33,9 @@ def console_page(*, to_change: Collection[str] = ()) -> Callable[[View], View]:
                 role__in=READING,
             )
             request.console_role = membership.role  # type: ignore[attr-defined]
-            if request.method not in SAFE_METHODS and membership.role not in to_change:
-                return refused(request, membership.project)
             with translation.override("en"):  # pages for leads are English, so their dates and form errors are
+                if request.method not in SAFE_METHODS and membership.role not in to_change:
+                    return refused(request, membership.project)
                 return view(request, membership.project, **kwargs)
 
         return opened

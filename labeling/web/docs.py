@@ -6,7 +6,7 @@ from pathlib import Path
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
 
@@ -25,7 +25,8 @@ def _title(path: Path, changed: float) -> str:
 @lru_cache(maxsize=32)
 def _page(path: Path, changed: float, language: str) -> SafeString:
     """`language`: of the buttons on code blocks."""
-    return render_markdown(path.read_text(encoding="utf-8"))
+    # Our own text, whose language is known.
+    return mark_safe(render_markdown(path.read_text(encoding="utf-8")).replace(' lang=""', ' lang="en"', 1))
 
 
 def chapters() -> list[tuple[str, str]]:

@@ -1,11 +1,7 @@
 """What axe-core finds on the pages where people work: nothing that is serious."""
 
-from functools import cache
-from pathlib import Path
-
-import axe_playwright_python
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from labeling.accounts.roles import Role
 from labeling.annotation.services import create_tasks_for_prompts, report_prompt, take_lease
@@ -13,6 +9,7 @@ from labeling.projects.imports import import_rows
 from labeling.projects.services import change_project
 from labeling.projects.text import canonical_json
 from tests import factories
+from tests.browser.axe import LOOKS, serious
 
 BENCH = "/projects/support/bench/"
 TEXT = "# Reply\n\nSorry about the **mug**, $x^2$.\n\n- one\n- two\n\n```python\nprint('a line of code')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n[more](https://example.org/)"
@@ -33,27 +30,6 @@ KINDS = {
     "skip": ({}, 3, ["s"]),
     "report": ({}, 3, ["p"]),
 }
-LOOKS = {
-    "light": {"color_scheme": "light"},
-    "dark": {"color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "light"},
-}
-
-
-@cache
-def axe() -> str:
-    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
-
-
-def serious(page: Page) -> list[str]:
-    """What axe-core calls serious or critical, with the elements."""
-    page.evaluate(axe())
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    return [
-        f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:140] for node in one['nodes'][:3]]}"
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from labeling.conversation.services import change_settings
 from labeling.projects.models import Project
 from labeling.projects.services import change_project
 from tests import factories
+from tests.browser.axe import LOOKS, serious
 from tests.browser.conftest import ROOT, Site
 from tests.factories import token_for
 from tests.labeling.conversation.conftest import SERVER_NAME, speakers
@@ -499,3 +500,19 @@ def test_a_lead_sets_conversations_up_and_tries_them_in_the_console(project, lea
     page.get_by_role("button", name="Begin a conversation").click()
     speak(page, "Hello")
     wait_ready(page)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_serious_while_one_talks(talking, annotator, open_page, talk, look):
+    page = open_page(annotator, BENCH, **LOOKS[look])
+    found = {"list": serious(page)}
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-talk]")
+    found["begun"] = serious(page)
+    speak(page, "What can you do?")
+    wait_ready(page)
+    found["to be judged"] = serious(page)
+    page.keyboard.press("1")
+    until(page, "document.querySelectorAll('.said-assistant').length === 1")
+    found["gone on"] = serious(page)
+    assert {state: problems for state, problems in found.items() if problems} == {}

@@ -26,7 +26,7 @@ FORM = {
 }  # fmt: skip
 WRITTEN = {
     "Genauigkeit", "Stimmt alles?", "unsicher", "falsch", "Support replies", "annotator", "lead", "Prefer short and kind.",
-    "Prefloop", "English", "Englisch", "Deutsch", "REST",
+    "Prefloop", "English", "Deutsch", "REST",
     *(step + joined + word for step, word in (("1", "daneben"), ("5", "genau")) for joined in (" ", ", ", ": ")),
 }  # fmt: skip
 # Letters of completions, figures, signs. Keys are named as they are written on them: <kbd> is left out.
@@ -97,7 +97,7 @@ def german() -> re.Pattern[str]:
 
 
 def sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[.?!…]) ", text)
+    return re.split(r"(?<=[.?!…])(?<!\d\.) ", text)  # not after the number of a day
 
 
 def left_in_english(page: Page, german: re.Pattern[str]) -> list[str]:

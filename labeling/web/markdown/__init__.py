@@ -39,7 +39,7 @@ def render_markdown(text: object) -> SafeString:
         body = _plain(hidden)
     # The allowlist has spoken; what is put in here is of our own making.
     body = stand_ins.show(body)
-    return mark_safe(f'<div class="prose" dir="auto">{body}</div>')  # cleaned by the allowlist above
+    return mark_safe(f'<div class="prose" lang="" dir="auto">{body}</div>')  # cleaned by the allowlist above
 
 
 def _rendered(text: str, stand_ins: StandIns) -> str | None:

@@ -110,7 +110,7 @@ class Elements(HTMLParser):
 
 # What the renderer adds of its own after the allowlist has spoken.
 OURS = {
-    ("div", "prose", "auto"), ("span", "code-tools"), ("button", "button", "code-wrap", "false"), ("button", "button", "code-copy"),
+    ("div", "prose", "", "auto"), ("span", "code-tools"), ("button", "button", "code-wrap", "false"), ("button", "button", "code-copy"),
 }  # fmt: skip
 
 
@@ -529,4 +529,4 @@ def test_a_text_beyond_the_limit_is_plain_and_whole():
 
 
 def test_nothing_and_none_are_an_empty_block():
-    assert render_markdown(None) == render_markdown("") == '<div class="prose" dir="auto"></div>'
+    assert render_markdown(None) == render_markdown("") == '<div class="prose" lang="" dir="auto"></div>'

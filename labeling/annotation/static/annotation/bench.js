@@ -6,7 +6,7 @@
 //   </div>
 
 import { blur, Care } from "care";
-import { Clock, Draft, NetworkDown, Outbox, post } from "draft";
+import { afterPaint, Clock, Draft, NetworkDown, Outbox, post } from "draft";
 import { _, fill, ngettext } from "i18n";
 import { keysOf, labelKeys } from "keys";
 import * as Ranking from "ranking";
@@ -108,7 +108,7 @@ function submit() {
   }
   outbox.post({ lease, revision, url: instant || revision ? form.action : `${form.action}?next=1`, body: String(body) });
   if (instant) show(takeAhead());
-  if (!revision) care.submitted({ seconds, words: done.nWords });
+  if (!revision) afterPaint(() => care.submitted({ seconds, words: done.nWords }));
 }
 
 function answered(item, answer) {
@@ -215,7 +215,7 @@ function show(next) {
   form.querySelector("[data-prompt]").focus({ preventScroll: true });
   const n = task.keys.length;
   announce(fill(ngettext("Next task, %(n)s completion", "Next task, %(n)s completions", n), { n }));
-  prefetch();
+  afterPaint(prefetch);
 }
 
 /** An empty bench looks for work when the project changes, and now and then. */
@@ -400,6 +400,7 @@ function ask(dialog) {
 
 for (const dialog of [skipDialog, reportDialog]) {
   dialog.addEventListener("keydown", (event) => {
+    if (!dialog.open) return; // for a frame after it was closed the focus is still in it
     if (event.target.matches("input:not([type=radio]):not([type=checkbox])")) return;
     const choice = dialog.querySelector(`[data-choice="${CSS.escape(event.key)}"]`);
     if (choice) { event.preventDefault(); choice.checked = true; choice.focus(); }

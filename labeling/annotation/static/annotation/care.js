@@ -23,7 +23,7 @@ export class Care {
     this.#fast = seconds < words / WORDS_PER_SECOND ? this.#fast + 1 : 0;
     if (!this.warnsWhenFast || this.#fast < FAST_IN_A_ROW) return;
     const text = _("That was quick: %(words)s words in %(seconds)s s. Press u to look at it again, if you like.");
-    this.word(fill(text, { words, seconds: seconds.toFixed(1) }));
+    this.word(fill(text, { words, seconds: seconds.toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 }) }));
   }
 
   /** Called now and then: adds up the time somebody really worked. */

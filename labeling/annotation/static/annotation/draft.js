@@ -42,6 +42,18 @@ function csrfToken() {
   return cookie ? cookie[1] : document.querySelector("input[name=csrfmiddlewaretoken]")?.value ?? "";
 }
 
+/** After the next frame was painted; soon all the same where none is, as in a hidden tab. */
+export function afterPaint(run) {
+  let timer = 0;
+  const once = () => {
+    if (timer) run();
+    clearTimeout(timer);
+    timer = 0;
+  };
+  timer = setTimeout(once, 200);
+  requestAnimationFrame(() => setTimeout(once, 0));
+}
+
 const store = {
   get(key) {
     try { return JSON.parse(localStorage.getItem(key)); } catch { return null; }
@@ -129,11 +141,12 @@ export class Outbox {
 
   has(lease) { return this.leases.includes(lease); }
 
+  /** Kept at once, sent once what the page has to show is on the screen. */
   post(item) {
     this.#sync();
     this.waiting.push(item);
     this.#write();
-    return this.flush();
+    afterPaint(() => this.flush());
   }
 
   async flush() {
