@@ -96,10 +96,17 @@ def agree(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def next_task(request: HttpRequest, slug: str) -> HttpResponse:
-    """The next task beside those the page holds (`holding=1,2`), as a fragment; taking it is a write, hence POST."""
+    """The next task beside those the page holds (`holding=1,2`), as a fragment; taking it is a write, hence POST.
+
+    Where there is none, why: nothing is left, enough for today, or the project is paused.
+    """
     project = _project_or_404(request, slug)
     lease = take_lease(project=project, annotator=request.user, holding=_holding(request))
-    return _no_store(JsonResponse({"task": _fragment(request, project, lease)}))
+    answer = {"task": _fragment(request, project, lease)}
+    if lease is None:
+        context = {"project": project, "cap_reached": cap_reached(request.user, project)}
+        answer["nothing"] = render_to_string("annotation/_nothing.html", context, request)
+    return _no_store(JsonResponse(answer))
 
 
 @login_required

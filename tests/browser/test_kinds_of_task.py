@@ -245,3 +245,45 @@ def test_a_text_without_a_fault_is_submitted_as_it_is(project, annotator, open_p
     page = open_page(annotator, BENCH)
     keys(page, "Enter")
     assert sent(page, annotator) == {}
+
+
+def test_the_day_ends_where_the_cap_says_with_its_reason(project, annotator, open_page):
+    change_project(project=project, bench={"daily_cap": 2})
+    tasks(project, 4, 3)
+    page = open_page(annotator, BENCH)
+    for n in (1, 2):
+        keys(page, "Shift+A", "Shift+B", "Enter")
+        sent(page, annotator, n)
+    expect(page.get_by_role("heading", name="That is enough for today")).to_be_visible()
+
+
+def test_a_break_is_proposed_after_so_much_work_and_not_after_a_pause(project, annotator, open_page):
+    change_project(project=project, bench={"break_minutes": 3})
+    tasks(project, 1, 3)
+    page = open_page(annotator, "/profile/")
+    page.clock.install()
+    page.goto(page.url.replace("/profile/", BENCH))
+    expect(page.locator("[data-task].is-live")).to_be_visible()
+
+    def work(minutes: int) -> None:
+        for half in range(2 * minutes):
+            keys(page, "ab"[half % 2])
+            page.clock.run_for(30_000)
+
+    work(2)
+    page.clock.run_for(10 * 60_000)  # nobody there
+    work(2)
+    expect(page.locator("[data-word]")).to_be_hidden()
+    work(2)
+    expect(page.locator("[data-word]")).to_contain_text("without a break")
+
+
+def test_the_focus_is_always_somewhere(project, annotator, open_page):
+    change_project(project=project, form={"ratings": {"tone": {"low": 1, "high": 5}}, "corrections": True, "rationale": "optional"})
+    tasks(project, 3, 3)
+    page = open_page(annotator, BENCH)
+    strokes = ["a", "1", "Escape", "Escape", "b", "r", "4", "Escape", "w", "Escape", "a", "e", "Escape", "s", "Escape", "?", "Escape",
+               "p", "Escape", "g", "Escape", "o", "q", "c", "b", "u", "q", "Backspace", "0", "ArrowLeft", "t", "n"]  # fmt: skip
+    for stroke in strokes:
+        keys(page, stroke)
+        assert page.evaluate("document.activeElement !== document.body && document.activeElement.isConnected"), stroke

@@ -392,6 +392,8 @@ def test_a_daily_cap_ends_the_day_and_says_so(bench, annotator, filled_project):
     bench.get(BENCH)
     skip_lease(lease=held(annotator))
     assert "at most 1 tasks a day" in bench.get(BENCH).content.decode()
+    answer = bench.post("/projects/support/bench/next/", headers=SCRIPT).json()
+    assert answer["task"] is None and "at most 1 tasks a day" in answer["nothing"]
     assert take_lease(project=filled_project, annotator=annotator, at=now() + timedelta(days=1)) is not None
 
 

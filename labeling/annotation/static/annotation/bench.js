@@ -184,6 +184,7 @@ async function next() {
   if (ahead) return show(takeAhead());
   try {
     const answer = await post(place.dataset.nextUrl, new URLSearchParams({ holding: outbox.leases.join(",") }));
+    if (answer.nothing) sayWhyNothing(answer.nothing);
     show(answer.task ? taskOf(formFrom(answer.task)) : null);
   } catch (error) {
     showState(error.reason ?? "offline");
@@ -203,7 +204,7 @@ function show(next) {
     task = null;
     nothing.hidden = false;
     nothing.querySelector("h1").focus();
-    announce(_("Nothing is left for you here"));
+    announce(nothing.querySelector("h1").textContent);
     return waitForTasks();
   }
   nothing.hidden = true;
@@ -218,13 +219,22 @@ function show(next) {
   afterPaint(prefetch);
 }
 
+function sayWhyNothing(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html; // our own server's template
+  const heading = template.content.querySelector("h1").textContent;
+  if (heading !== nothing.querySelector("h1").textContent) nothing.replaceChildren(template.content);
+}
+
 /** An empty bench looks for work when the project changes, and now and then. */
 function waitForTasks() {
   let stopped = false;
   const look = async () => {
     if (stopped || document.visibilityState !== "visible") return;
     const answer = await post(place.dataset.nextUrl, "holding=").catch(() => null);
-    if (answer?.task && !stopped) show(taskOf(formFrom(answer.task)));
+    if (stopped) return;
+    if (answer?.nothing) sayWhyNothing(answer.nothing);
+    if (answer?.task) show(taskOf(formFrom(answer.task)));
   };
   const timer = setInterval(look, 20_000);
   let unwatch = () => {};
@@ -381,8 +391,9 @@ const actions = {
     const wasInRow = Boolean(task?.row);
     task?.leaveRow();
     if ((typing || wasInRow) && task?.picked) return task.cards.get(task.picked).focus({ preventScroll: true });
-    document.activeElement?.blur?.();
     if (!typing && task?.picked) task.pick(null);
+    // Somewhere to go on from, never nowhere.
+    task?.form.querySelector("[data-prompt]").focus({ preventScroll: true });
     return undefined;
   },
 };
