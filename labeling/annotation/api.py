@@ -41,9 +41,18 @@ from labeling.projects.feedback import BadAnswer
 from labeling.projects.models import Project, Prompt
 from labeling.projects.selectors import projects_of
 from labeling.projects.text import canonical_json, sha256
-from labeling.web.api import PAGE_PARAMETERS, Refused, describe, header, json_object, page_of, query, wrong_fields
+from labeling.web.api import (
+    PAGE_PARAMETERS,
+    Refused,
+    describe,
+    header,
+    idempotency_key,
+    json_object,
+    page_of,
+    query,
+    wrong_fields,
+)
 
-MAX_KEY_CHARACTERS = 80
 KEY_HEADER = header(
     "Idempotency-Key", "made by the caller, one for each judgement; 1 to 80 visible ASCII characters", required=True
 )
@@ -170,7 +179,7 @@ class SubmitView(LeaseView):
         `key_reused` (the key came with another body), `already_judged` or `lease_lost`.
         """
         lease = self.lease(lease_id)
-        key = _submission_key(request)
+        key = idempotency_key(request)
         body = json_object(request)
         with _refusals():
             done = submit_judgement(lease=lease, submission_key=key, body=body)
@@ -222,7 +231,7 @@ class RevisionView(ApiView):
         judgement.annotator = judgement.lease.annotator = request.user
         body = json_object(request)
         key = (
-            _submission_key(request)
+            idempotency_key(request)
             if "Idempotency-Key" in request.headers
             else f"revision:{judgement.pk}:{sha256(canonical_json(body))[:32]}"
         )
@@ -252,15 +261,6 @@ def _next_lease(project: Project, user: User, holding: Iterable[str]) -> Lease |
     if lease is not None:
         lease.task.project = project
     return lease
-
-
-def _submission_key(request: Request) -> str:
-    key = request.headers.get("Idempotency-Key", "")
-    if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-        raise wrong_fields(
-            {"Idempotency-Key": f"This header is required: 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"}
-        )
-    return key
 
 
 class _refusals:

@@ -30,9 +30,16 @@ from labeling.conversation.services import (
 )
 from labeling.projects.api_access import ApiView
 from labeling.projects.models import Membership
-from labeling.web.api import PAGE_PARAMETERS, Refused, StrictSerializer, describe, header, page_of, wrong_fields
-
-MAX_KEY_CHARACTERS = 80
+from labeling.web.api import (
+    PAGE_PARAMETERS,
+    Refused,
+    StrictSerializer,
+    describe,
+    header,
+    idempotency_key,
+    page_of,
+    wrong_fields,
+)
 
 
 class NothingSerializer(StrictSerializer):
@@ -87,7 +94,7 @@ class ConversationsView(ApiView):
         project = self.project(slug, ANNOTATING)
         self.parsed(NothingSerializer)
         with _refusals():
-            begun = start_conversation(project=project, annotator=request.user, client_key=_key(request))
+            begun = start_conversation(project=project, annotator=request.user, client_key=idempotency_key(request))
         return Response(ConversationSerializer(begun).data, status=201)
 
 
@@ -142,7 +149,7 @@ class TurnsView(OneConversationView):
         then judge its lease; the completion ranked first goes on. 409 is `turn_open`, `conversation_over`,
         `not_set_up` or `key_reused`."""
         found = self.conversation(conversation_id)
-        key = _key(request)
+        key = idempotency_key(request)
         content = self.parsed(MessageBodySerializer)["content"]
         with _refusals():
             turn = start_turn(conversation=found, content=content, client_key=key)
@@ -178,15 +185,6 @@ class StopView(OneConversationView):
         self.parsed(NothingSerializer)
         request_stop(turn=turn)
         return Response(TurnSerializer(turn).data, status=202)
-
-
-def _key(request: Request) -> str:
-    key = request.headers.get("Idempotency-Key", "")
-    if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-        raise wrong_fields(
-            {"Idempotency-Key": f"This header is required: 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"}
-        )
-    return key
 
 
 class _refusals:

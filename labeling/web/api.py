@@ -272,3 +272,16 @@ def header(name: str, description: str, *, required: bool) -> OpenApiParameter:
     return OpenApiParameter(
         name, OpenApiTypes.STR, OpenApiParameter.HEADER, required=required, description=description
     )
+
+
+MAX_KEY_CHARACTERS = 80
+
+
+def idempotency_key(request: Request) -> str:
+    """The key that makes sending twice harmless. Refuses a request without one."""
+    key = request.headers.get("Idempotency-Key", "")
+    if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise wrong_fields(
+            {"Idempotency-Key": f"This header is required: 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"}
+        )
+    return key

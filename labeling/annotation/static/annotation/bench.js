@@ -82,15 +82,7 @@ function bodyOf(one) {
 // --- on to the next -------------------------------------------------------------------------------
 function submit() {
   if (awaiting || !task.form.querySelector("[data-submit]")) return;
-  const open = task.missing();
-  if (open) {
-    say(open.words);
-    announce(open.words);
-    if (open.row) task.enterRow(open.row);
-    else if (open.card) task.pick(open.card);
-    else open.element?.focus();
-    return;
-  }
+  if (task.stopsAtMissing()) return;
   task.marking?.end();
   const { form, lease, draft } = task;
   const holding = [ahead?.lease, ...outbox.leases].filter(Boolean);

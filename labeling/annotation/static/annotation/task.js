@@ -102,6 +102,18 @@ export class Task {
     return null;
   }
 
+  /** Says what still has to be answered and goes there; false: nothing. */
+  stopsAtMissing() {
+    const open = this.missing();
+    if (!open) return false;
+    this.say(open.words);
+    this.announce(open.words);
+    if (open.row) this.enterRow(open.row);
+    else if (open.card) this.pick(open.card);
+    else open.element?.focus();
+    return true;
+  }
+
   get isComplete() { return this.missing() === null; }
 
   /** Words that a reader has before them, for what is too fast to be true. */

@@ -195,15 +195,7 @@ function bodyOf() {
 
 function submit() {
   if (awaiting || !task) return;
-  const open = task.missing();
-  if (open) {
-    say(open.words);
-    announce(open.words);
-    if (open.row) task.enterRow(open.row);
-    else if (open.card) task.pick(open.card);
-    else open.element?.focus();
-    return;
-  }
+  if (task.stopsAtMissing()) return;
   task.marking?.end();
   const { form, lease, draft } = task;
   const body = bodyOf();
