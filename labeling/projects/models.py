@@ -2,6 +2,7 @@ from django.conf import settings
 from django.db import models
 
 from labeling.accounts.roles import Role
+from labeling.projects.fields import OrderedJSONField
 
 
 class Project(models.Model):
@@ -12,7 +13,7 @@ class Project(models.Model):
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
-    form = models.JSONField(default=dict, help_text="the feedback form: see labeling/projects/feedback.py")
+    form = OrderedJSONField(default=dict, help_text="the feedback form: see labeling/projects/feedback.py")
     bench = models.JSONField(
         default=dict, help_text="how the bench shows tasks: see labeling/projects/bench_settings.py"
     )

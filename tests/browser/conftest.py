@@ -6,7 +6,6 @@ mix their transactions. The tests write to the same file through the same servic
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = (
@@ -72,9 +73,7 @@ def server(chromium, tmp_path_factory) -> Iterator[Site]:
     subprocess.run(
         [sys.executable, ROOT / "manage.py", "migrate", "--verbosity=0"], env=environment, check=True, cwd=home
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = (home / "server.log").open("wb")
     process = subprocess.Popen(
         [

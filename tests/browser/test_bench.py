@@ -531,6 +531,33 @@ def test_a_task_fetched_ahead_and_brought_by_an_answer_is_one_task(project, anno
     assert len(set(seen)) == 4 and Judgement.objects.count() == 4
 
 
+def test_a_task_fetched_ahead_that_comes_after_it_was_judged_is_not_shown_again(project, annotator, open_page):
+    factories.fill_project(project, 3)
+    page = open_page(annotator, "/profile/")
+    held = []
+
+    def answer_later(route):
+        if held:
+            return route.continue_()
+        held.append(route)
+        held.append(route.fetch())
+        return None
+
+    page.route("**/bench/next/", answer_later)
+    with page.expect_request("**/bench/next/"):
+        page.goto(page.url.replace("/profile/", BENCH))
+    for n in (1, 2):  # both come with the answer to a submit, while the server's other answer is on its way
+        expect(page.locator(".bench-state")).to_have_attribute("data-state", "saved")
+        keys(page, "Shift+A", "Shift+B", "Enter")
+        expect(page.locator("[data-figures] b")).to_have_text(str(n))
+    with page.expect_response("**/bench/next/"):
+        held[0].fulfill(response=held[1])
+    keys(page, "Shift+A", "Shift+B", "Enter")
+    expect(page.locator("[data-nothing]")).to_be_visible()
+    saved(page)
+    assert Judgement.objects.count() == 3
+
+
 def test_a_task_whose_time_ran_out_is_told_and_can_still_be_submitted(project, annotator, open_page):
     change_project(project=project, lease_seconds=30)
     factories.fill_project(project, 2)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from tests.browser.conftest import ROOT, Site
 from tests.factories import token_for
 from tests.labeling.conversation.conftest import SERVER_NAME, speakers
 from tests.labeling.conversation.model_server import ScriptedServer, cut_after, echo, gated, say
+from tests.ports import free_port
 
 LIST = "/projects/support/bench/conversations/"
 BENCH = "/projects/support/bench/"
@@ -78,12 +78,6 @@ def _wait_for(url: str) -> None:
                 return
         assert time.monotonic() < deadline, f"{url} does not answer"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

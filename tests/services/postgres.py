@@ -6,7 +6,6 @@ Run: python -m tests.services.postgres -- python -m pytest tests/labeling tests/
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.ports import free_port
 
 PACKAGES = "postgresql"
 USERS = ("postgres", "nobody")
@@ -33,12 +34,6 @@ def missing() -> str:
     if not (find_program("initdb") and find_program("postgres")):
         return f"PostgreSQL is not installed: apt-get install {PACKAGES}"
     return ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _become_unprivileged(folder: Path) -> tuple[Callable[[], None] | None, dict[str, str]]:

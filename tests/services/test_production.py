@@ -20,6 +20,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.factories import PASSWORD, completions_rows
+from tests.ports import free_port
 from tests.services import postgres, redis
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +74,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
             **os.environ, "PREFLOOP_HOME": str(home), "PREFLOOP_DATABASE_URL": database.url,
             "PREFLOOP_REDIS_URL": broker.url,
         }  # fmt: skip
-        port = postgres.free_port()
+        port = free_port(3)
         with open(home / "log", "w+") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "up", "--port", str(port)], cwd=ROOT, env=environment,
@@ -231,7 +232,7 @@ def test_a_page_that_is_logged_in_hears_of_a_change_made_over_rest(project):
 
 
 def test_the_doctor_is_content_and_the_site_ends_in_order(project):
-    report = json.loads(project.manage("doctor", "--json", "--port", str(postgres.free_port())))
+    report = json.loads(project.manage("doctor", "--json", "--port", str(free_port(3))))
     assert report["ok"], report
     project.process.send_signal(signal.SIGTERM)
     assert project.process.wait(60) == 0

@@ -15,7 +15,7 @@ from labeling.annotation.errors import LeaseLost
 from labeling.annotation.models import Lease, Slot, Task, TaskCompletion, new_public_id
 from labeling.annotation.selectors import cap_reached
 from labeling.live.services import notify
-from labeling.projects.models import Project, Prompt
+from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import current_guideline
 from labeling.projects.text import canonical_json, sha256
 
@@ -47,12 +47,12 @@ def take_lease(
     open_leases = [lease for lease in open_leases if lease.pk in holding]
     if project.state != Project.State.OPEN or len(open_leases) >= MAX_OPEN_LEASES:
         return None
-    if cap_reached(annotator, project, at):
-        return None
     guideline = current_guideline(project)
     for _attempt in range(20):
         try:
             with transaction.atomic():
+                if _cap_reached_for_good(annotator, project, at):
+                    return None
                 slot = _next_slot(project, annotator, at)
                 if slot is None:
                     return None
@@ -66,6 +66,16 @@ def take_lease(
 
 class _SlotBusy(Exception):
     pass
+
+
+def _cap_reached_for_good(annotator: User, project: Project, at: datetime) -> bool:
+    """`cap_reached`, while no other request of the same person can be given a task. In a transaction."""
+    if not project.bench["daily_cap"]:
+        return False
+    # On SQLite the transaction began by taking the write lock.
+    if connection.features.has_select_for_update:
+        list(Membership.objects.select_for_update().filter(user=annotator, project=project))
+    return cap_reached(annotator, project, at)
 
 
 def _next_slot(project: Project, annotator: User, at: datetime) -> Slot | None:

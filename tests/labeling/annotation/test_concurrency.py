@@ -22,7 +22,7 @@ from labeling.annotation.services import (
     submit_judgement,
     take_lease,
 )
-from labeling.projects.services import add_member
+from labeling.projects.services import add_member, change_project
 from tests import factories
 from tests.services.databases import use_database_file
 
@@ -138,7 +138,10 @@ def test_one_slot_wanted_by_everyone_at_once_is_given_to_one(project, people):
     with ThreadPoolExecutor(16) as pool:
         leases = [
             done.result()
-            for done in [in_thread(pool, lambda person=person: take_lease(project=project, annotator=person)) for person in people]
+            for done in [
+                in_thread(pool, lambda person=person: take_lease(project=project, annotator=person))
+                for person in people
+            ]
         ]
     assert sum(lease is not None for lease in leases) == 1
 
@@ -151,6 +154,24 @@ def test_two_tabs_of_one_person_never_hold_one_task_twice(project, people):
             assert any(request.result() for request in requests)
     held = Lease.objects.filter(annotator=people[0], state="open")
     assert held.values("task").distinct().count() == held.count() <= 3
+
+
+def test_requests_at_once_give_nobody_more_tasks_a_day_than_the_cap(project, people):
+    change_project(project=project, bench={"daily_cap": 2})
+    factories.fill_project(project, 12)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(2):
+            requests = [in_thread(pool, take_lease_beside, project, person) for person in people[:4] for _ in range(4)]
+            for request in requests:
+                request.result()
+    given = Counter(Lease.objects.values_list("annotator__username", flat=True))
+    assert given == {person.username: 2 for person in people[:4]}
+
+
+def take_lease_beside(project, person) -> Lease | None:
+    """A new lease, beside those that are held: as when the next task is fetched ahead."""
+    held = Lease.objects.filter(annotator=person, state="open")
+    return take_lease(project=project, annotator=person, holding=held.values_list("pk", flat=True))
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")

@@ -17,8 +17,8 @@ from labeling.conversation.models import Conversation, Turn
 from labeling.conversation.services import change_settings, start_conversation
 from labeling.projects.models import Project
 from tests.labeling.conversation.model_server import ScriptedServer, echo
+from tests.ports import free_port
 from tests.services.databases import database_url, use_database_file
-from tests.services.postgres import free_port
 
 ROOT = Path(django_settings.BASE_DIR)
 SERVER_NAME = "hidden-server"

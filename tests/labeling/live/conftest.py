@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from tests.ports import free_port
 from tests.services.databases import database_url, use_database_file
-from tests.services.postgres import free_port
 
 ROOT = Path(settings.BASE_DIR)
 

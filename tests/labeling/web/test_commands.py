@@ -21,7 +21,7 @@ from labeling.accounts.services import digest_of
 from labeling.web import doctor
 from labeling.web.processes import Process, ProcessGroup
 from tests import factories
-from tests.services.postgres import free_port
+from tests.ports import free_port
 
 
 def run(*args: object, **kwargs: object) -> str:
@@ -158,17 +158,6 @@ def test_a_crashed_process_is_started_again_and_all_end_together(tmp_path):
     assert any("one ended (signal SIGKILL)" in line for line in said)
 
 
-def two_free_ports() -> int:
-    while True:
-        port = free_port()
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port + 1))
-                return port
-            except OSError:
-                continue
-
-
 def start_up(home, port: int, *extra: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "manage.py", "up", "--port", str(port), *extra],
@@ -179,7 +168,7 @@ def start_up(home, port: int, *extra: str) -> subprocess.Popen[str]:
 
 @pytest.mark.services
 def test_up_names_a_taken_port_before_it_starts_anything(tmp_path):
-    port = two_free_ports()
+    port = free_port(3)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port + 1))
         taken.listen()
@@ -192,7 +181,7 @@ def test_up_names_a_taken_port_before_it_starts_anything(tmp_path):
 
 @pytest.mark.services
 def test_up_serves_survives_a_killed_web_worker_and_ends_in_order(tmp_path):
-    port = two_free_ports()
+    port = free_port(3)
     process = start_up(tmp_path, port)
     try:
         for line in process.stdout:
@@ -220,7 +209,7 @@ def test_up_serves_survives_a_killed_web_worker_and_ends_in_order(tmp_path):
 
 @pytest.mark.services
 def test_the_whole_family_ends_when_up_itself_is_killed(tmp_path):
-    process = start_up(tmp_path, two_free_ports(), "--no-worker")
+    process = start_up(tmp_path, free_port(3), "--no-worker")
     for line in process.stdout:
         if "is ready" in line:
             break

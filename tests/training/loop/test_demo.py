@@ -14,27 +14,15 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError
 
+from tests.ports import free_port
 from training.loop.management.commands import demo
-
-
-def free_port() -> int:
-    """A port whose neighbour is free too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 def start_demo(home: Path, *options: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PREFLOOP_HOME": str(home)}
     environment.pop("PREFLOOP_DATABASE_URL", None)
     return subprocess.Popen(
-        [sys.executable, "manage.py", "demo", "--tiny", "--no-serve", "--port", str(free_port()), *options],
+        [sys.executable, "manage.py", "demo", "--tiny", "--no-serve", "--port", str(free_port(3)), *options],
         cwd=settings.BASE_DIR, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -123,7 +111,7 @@ def test_a_missing_model_file_is_named_with_the_way_to_mend_it(tmp_path):
     shadow.mkdir(parents=True)
     (shadow / "__init__.py").touch()  # found before the real package, and without its weights
     done = subprocess.run(
-        [sys.executable, "manage.py", "demo", "--no-serve", "--port", str(free_port())],
+        [sys.executable, "manage.py", "demo", "--no-serve", "--port", str(free_port(3))],
         cwd=settings.BASE_DIR, capture_output=True, text=True,
         env={**os.environ, "PREFLOOP_HOME": str(tmp_path / "home"), "PYTHONPATH": str(shadow.parent)},
     )  # fmt: skip

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from tests.ports import free_port
 from training.sampling.model_files import ModelFilesError
 from training.sampling.server import ModelPlace, ModelServer, serve
 
@@ -295,12 +296,6 @@ def test_pickled_weights_are_refused(tmp_path, tiny_folder):
 
 # --- the process ----------------------------------------------------------------------------------
 KNOCK = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def knock(port: int, data: bytes = KNOCK) -> bytes:

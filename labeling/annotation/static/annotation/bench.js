@@ -32,6 +32,7 @@ let undoUrl = place.dataset.undoUrl;
 let renewedAt = performance.now();
 let stopWaiting = null;
 const sent = new Map(); // lease -> its task, until the server has taken it
+const ended = new Set(); // leases submitted or given back here: an answer that was long on its way may still bring one
 
 const clock = new Clock();
 const outbox = new Outbox({ user: place.dataset.user, onState: showState, onAnswer: answered });
@@ -93,6 +94,7 @@ function submit() {
   const [done, { seconds }] = [task, clock];
   draft.drop();
   sent.set(lease, task);
+  if (!revision) ended.add(lease);
   if (!instant) {
     awaiting = lease;
     form.setAttribute("aria-busy", "true");
@@ -168,7 +170,7 @@ async function prefetch() {
   }
 }
 
-const holdsAlready = (lease) => lease === task?.lease || lease === ahead?.lease || sent.has(lease) || outbox.has(lease);
+const holdsAlready = (lease) => lease === task?.lease || lease === ahead?.lease || ended.has(lease) || outbox.has(lease);
 
 /** The next task, from what was fetched ahead or else from the server. */
 async function next() {
@@ -439,6 +441,7 @@ async function skip(skipped, body) {
   try {
     const answer = await post(skipped.form.dataset.skipUrl, body);
     if (!answer.ok) return lost({ expired: false });
+    ended.add(skipped.lease);
     if (answer.figures) showFigures(answer.figures);
     skipped.draft.drop();
     if (task === skipped) await next();
