@@ -63,7 +63,7 @@ class StandIns:
         self._n_marks = 0
 
     def hide(self, text: str) -> str:
-        """The text with a stand-in for each run of invisible characters; past MAX_MARKS, with their numbers."""
+        """The text with a stand-in for each run of invisible characters; past MAX_MARKS a replacement character for each."""
         text = _RUN.sub(lambda found: self._stand_in(found[0]), text)
         return _STACKED.sub(lambda found: self._stand_in(found[0], stacked=True), text)
 
@@ -89,10 +89,10 @@ class StandIns:
 
     def _stand_in(self, run: str, *, stacked: bool = False) -> str:
         self._n_marks += 1
+        if self._n_marks > MAX_MARKS:
+            return "\ufffd"  # as browsers show what they can't: named one by one they would take seconds to lay out
         many = f" × {len(run):,}" if len(run) > 1 else ""
         codes = f"(U+{ord(run[0]):04X}{many})"
-        if self._n_marks > MAX_MARKS:
-            return codes
         if known := self._known.get(run):
             return known
         if stacked:
