@@ -12,6 +12,7 @@ from labeling.projects.imports import import_rows
 from labeling.projects.services import add_member, change_project, create_project
 from labeling.projects.text import canonical_json
 from tests import factories
+from tests.browser.held import first_held
 from tests.labeling.web.test_markdown import HOSTILE
 
 BENCH = "/projects/support/bench/"
@@ -498,7 +499,7 @@ def test_the_next_task_is_there_before_the_server_has_answered(project, annotato
     expect(page.locator("[data-task] [data-card=a] .prose")).to_be_visible()
     expect(page.locator(".bench-state")).to_have_attribute("data-state", "saving")
     assert not Judgement.objects.exists()
-    held_back.pop().continue_()
+    first_held(page, held_back).continue_()
     saved(page)
     assert Judgement.objects.get().lease_id == first
 
@@ -513,14 +514,14 @@ def test_a_task_fetched_ahead_and_brought_by_an_answer_is_one_task(project, anno
 
     page.route("**/bench/next/", hold_back_the_first(ahead))
     page.route("**/submit/**", hold_back_the_first(answers))
-    with page.expect_request("**/bench/next/"):
-        page.goto(page.url.replace("/profile/", BENCH))
+    page.goto(page.url.replace("/profile/", BENCH))
+    prefetch = first_held(page, ahead)
     seen = [task_of(page)]
-    with page.expect_request("**/submit/**"):
-        keys(page, "Shift+A", "Shift+B", "Enter")
+    keys(page, "Shift+A", "Shift+B", "Enter")
+    submit = first_held(page, answers)
     with page.expect_response("**/bench/next/"):
-        ahead[0].continue_()  # the prefetch comes first, then the answer with the same task in it
-    answers[0].continue_()
+        prefetch.continue_()  # the prefetch comes first, then the answer with the same task in it
+    submit.continue_()
     for n in (1, 2, 3):
         expect(page.locator(f"[data-task='{seen[-1]}']")).to_have_count(0)
         expect(page.locator("[data-figures] b")).to_have_text(str(n))
@@ -534,24 +535,24 @@ def test_a_task_fetched_ahead_and_brought_by_an_answer_is_one_task(project, anno
 def test_a_task_fetched_ahead_that_comes_after_it_was_judged_is_not_shown_again(project, annotator, open_page):
     factories.fill_project(project, 3)
     page = open_page(annotator, "/profile/")
-    held = []
+    held, answers = [], []
 
     def answer_later(route):
-        if held:
+        if answers:
             return route.continue_()
+        answers.append(route.fetch())
         held.append(route)
-        held.append(route.fetch())
         return None
 
     page.route("**/bench/next/", answer_later)
-    with page.expect_request("**/bench/next/"):
-        page.goto(page.url.replace("/profile/", BENCH))
+    page.goto(page.url.replace("/profile/", BENCH))
+    prefetch = first_held(page, held)
     for n in (1, 2):  # both come with the answer to a submit, while the server's other answer is on its way
         expect(page.locator(".bench-state")).to_have_attribute("data-state", "saved")
         keys(page, "Shift+A", "Shift+B", "Enter")
         expect(page.locator("[data-figures] b")).to_have_text(str(n))
     with page.expect_response("**/bench/next/"):
-        held[0].fulfill(response=held[1])
+        prefetch.fulfill(response=answers[0])
     keys(page, "Shift+A", "Shift+B", "Enter")
     expect(page.locator("[data-nothing]")).to_be_visible()
     saved(page)

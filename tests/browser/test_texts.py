@@ -15,6 +15,7 @@ from labeling.images.services import store_image
 from labeling.projects.imports import import_rows
 from labeling.projects.text import canonical_json
 from tests import factories
+from tests.browser.held import first_held
 from tests.labeling.images.pictures import picture, png
 
 BENCH = "/projects/support/bench/"
@@ -186,8 +187,7 @@ def test_the_room_of_an_image_is_kept_free_until_it_is_there(store, bench):
     page.locator("[data-card=a] .prose").evaluate("(block, html) => { block.innerHTML = html }", import_html)
     before = page.locator("[data-card=a] img").bounding_box()
     assert abs(before["height"] / before["width"] - 200 / 320) < 0.01
-    for route in held:
-        route.continue_()
+    first_held(page, held).continue_()
     page.wait_for_function("() => document.querySelector('[data-card=a] img').naturalWidth === 320")
     assert page.locator("[data-card=a] img").bounding_box() == before
 
