@@ -16,9 +16,9 @@ class SlotInline(admin.TabularInline):
 
 @admin.register(Task)
 class TaskAdmin(ReadOnlyAdmin):
-    list_display = ("public_id", "project", "kind", "purpose", "state", "n_judged", "overlap", "iteration", "is_gold")
+    list_display = ("public_id", "project", "kind", "purpose", "state", "n_judged", "overlap", "iteration")
     list_select_related = ("project",)
-    list_filter = ("state", "purpose", "is_gold", "project")
+    list_filter = ("state", "purpose", "project")
     search_fields = ("public_id",)
     show_full_result_count = False
     inlines = (SlotInline,)

@@ -6,15 +6,21 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from django.db.models import Exists, OuterRef
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from labeling.accounts.models import User
-from labeling.annotation.models import Judgement, Lease, Slot, Task
-from labeling.annotation.selectors import ShownCompletion, own_figures, shown_completions, shown_messages
+from labeling.annotation.models import Judgement, Lease
+from labeling.annotation.queue import free_for
+from labeling.annotation.selectors import (
+    ShownCompletion,
+    member_at_work,
+    own_figures,
+    shown_completions,
+    shown_messages,
+)
 from labeling.projects.feedback import PER_COMPLETION, may_be_empty
 from labeling.projects.models import Guideline, Project
 
@@ -51,16 +57,11 @@ class Figures:
 
 def n_tasks_left(user: User, project: Project) -> int:
     """Tasks that the person holds, or could still be given; counting stops at 500."""
-    leases = Lease.objects.filter(annotator=user)
-    closed = [Lease.State.OPEN, Lease.State.DONE, Lease.State.SKIPPED]
-    theirs = leases.filter(task=OuterRef("task"), state__in=closed)
-    free = (
-        Slot.objects.filter(~Exists(theirs), project=project, state=Slot.State.FREE)
-        .exclude(task__state=Task.State.CLOSED)
-        .exclude(task__kind=Task.CONVERSATION)
-    )
-    held = leases.filter(task__project=project, state=Lease.State.OPEN).exclude(task__kind=Task.CONVERSATION)
-    return min(held.count() + free.order_by().values("task").distinct()[:MOST_COUNTED].count(), MOST_COUNTED)
+    member = member_at_work(user).filter(project=project).first()
+    if member is None:
+        return 0
+    n_free = free_for(member).order_by().values("task").distinct()[:MOST_COUNTED].count()
+    return min(member.n_open + n_free, MOST_COUNTED)
 
 
 def figures_of(user: User, project: Project) -> Figures:

@@ -5,6 +5,7 @@ constraints below, not the Python, make overlap exact: no slot and no annotator 
 """
 
 import secrets
+from functools import cached_property
 
 from django.conf import settings
 from django.db import models
@@ -19,6 +20,24 @@ def new_public_id() -> str:
     return secrets.token_hex(8)
 
 
+class Pool(models.Model):
+    """Who may be given certain tasks: the people named, or everyone who has these languages and skills."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="pools")
+    name = models.CharField(max_length=120)
+    languages = models.JSONField(default=list, help_text="all of them are needed")
+    skills = models.JSONField(default=list, help_text="all of them are needed")
+    people = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="+", help_text="none named: anyone fit")
+    is_named = models.BooleanField(default=False, help_text="for the people named alone")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="pool_name_once_a_project")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Task(models.Model):
     class State(models.TextChoices):
         OPEN = "open", "open"
@@ -28,7 +47,10 @@ class Task(models.Model):
     class Purpose(models.TextChoices):
         PREFERENCE = "preference", "preference data"
         EVALUATION = "evaluation", "comparing policies"
+        GOLD = "gold", "checking annotators"
+        REPEAT = "repeat", "checking one annotator against themselves"
 
+    COLLECTED = (Purpose.PREFERENCE, Purpose.EVALUATION)  # what was judged for the data; the others check annotators
     CONVERSATION = "conversation"  # the kind of a task that is a turn of a live conversation
 
     public_id = models.CharField(max_length=32, unique=True, default=new_public_id)
@@ -41,7 +63,10 @@ class Task(models.Model):
     priority = models.IntegerField(default=0, help_text="higher first")
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
     n_judged = models.PositiveSmallIntegerField(default=0)
-    is_gold = models.BooleanField(default=False)
+    pool = models.ForeignKey(Pool, null=True, on_delete=models.RESTRICT, related_name="tasks", help_text="null: everyone")
+    repeats = models.ForeignKey(
+        "self", null=True, on_delete=models.CASCADE, related_name="repeated_by", help_text="shown again to one person"
+    )
     iteration = models.PositiveIntegerField(default=1, help_text="number of the project's iteration")
     content_hash = models.CharField(max_length=64, help_text="of prompt, completions, purpose and iteration")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -55,6 +80,10 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return f"task {self.public_id}"
+
+    @property
+    def is_gold(self) -> bool:
+        return self.purpose == self.Purpose.GOLD
 
 
 class TaskCompletion(models.Model):
@@ -75,11 +104,13 @@ class Slot(models.Model):
         FREE = "free", "free"
         LEASED = "leased", "leased"
         DONE = "done", "done"
+        VOID = "void", "set aside"  # its judgement does not count, and another slot was added for it
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="slots")
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
+    pool = models.ForeignKey(Pool, null=True, on_delete=models.RESTRICT, related_name="+", help_text="the task's")
     number = models.PositiveSmallIntegerField()
-    priority = models.IntegerField(default=0)
+    position = models.BigIntegerField(null=True, help_text="place in the queue, see queue.py; null: not in it")
     state = models.CharField(max_length=8, choices=State.choices, default=State.FREE)
     expires_at = models.DateTimeField(null=True)
     holder = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -88,7 +119,8 @@ class Slot(models.Model):
         constraints = [models.UniqueConstraint(fields=["task", "number"], name="slot_number_once_a_task")]
         indexes = [
             # The queue: the next free slot of a project is one step into this index, whatever its size.
-            models.Index(fields=["project", "state", "-priority", "id"], name="slot_queue"),
+            models.Index(fields=["project", "pool", "position", "id"], condition=Q(state="free"), name="slot_in_queue"),
+            models.Index(fields=["project", "state"], name="slot_by_state"),
             models.Index(fields=["expires_at"], condition=Q(state="leased"), name="slot_expiry"),
         ]
 
@@ -137,6 +169,11 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"lease {self.pk}"
+
+    @cached_property
+    def texts(self) -> dict[int, str]:
+        """The completions of the task: id to text."""
+        return dict(self.task.completions.values_list("pk", "content"))
 
 
 class Judgement(models.Model):

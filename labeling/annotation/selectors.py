@@ -1,15 +1,17 @@
 """What a person may see of tasks, leases and judgements."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import READING
 from labeling.annotation.models import Judgement, Lease, Slot, Task
-from labeling.projects.models import Project
+from labeling.projects.models import Membership, Project
 from labeling.projects.selectors import projects_of
 
 KEYS = "abcdefghijklmnopqrstuvwxyz"
@@ -19,6 +21,23 @@ def leases_held_by(user: User) -> QuerySet[Lease]:
     """The person's own leases in projects they are still a member of."""
     return Lease.objects.filter(annotator=user, task__project__in=projects_of(user)).select_related(
         "task__prompt", "task__project", "guideline", "slot"
+    )
+
+
+def member_at_work(user: User, holding: Collection[int] = ()) -> QuerySet[Membership]:
+    """The person's memberships with their project, and of each what decides about the next task.
+
+    `n_open`: open leases; `holds_another`: one of them is not among `holding`.
+    """
+    mine = Lease.objects.filter(annotator=user, slot__project=OuterRef("project"), state=Lease.State.OPEN)
+    mine = mine.exclude(task__kind=Task.CONVERSATION).order_by()
+    return (
+        Membership.objects.filter(user=user)
+        .select_related("project__guideline", "user")
+        .annotate(
+            n_open=Coalesce(Subquery(mine.values("annotator").annotate(n=Count("pk")).values("n")), 0),
+            holds_another=Exists(mine.exclude(pk__in=holding)),
+        )
     )
 
 
@@ -59,8 +78,7 @@ def shown_messages(lease: Lease) -> list[dict[str, str]]:
 
 
 def shown_completions(lease: Lease) -> list[ShownCompletion]:
-    contents = dict(lease.task.completions.values_list("pk", "content"))
-    return [ShownCompletion(key, contents[pk]) for key, pk in keys_of(lease.order_shown).items()]
+    return [ShownCompletion(key, lease.texts[pk]) for key, pk in keys_of(lease.order_shown).items()]
 
 
 @dataclass(frozen=True)

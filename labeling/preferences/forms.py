@@ -25,7 +25,7 @@ class SnapshotForm(forms.Form):
         help_text="none ticked: all. Tick “person” to leave simulated annotators out",
     )
     purposes = forms.MultipleChoiceField(
-        choices=Task.Purpose.choices,
+        choices=[(purpose.value, purpose.label) for purpose in Task.COLLECTED],
         initial=[Task.Purpose.PREFERENCE.value],
         widget=forms.CheckboxSelectMultiple,
         label="Tasks",

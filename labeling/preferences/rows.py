@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
-from labeling.annotation.models import Judgement, Task
+from labeling.annotation.models import Judgement, Slot, Task
 from labeling.annotation.selectors import KEYS
 from labeling.annotation.services import judgement_body
 from labeling.preferences.pairing import Vote, beaten_by_correction, mean_ranks, pairs_of, select_pairs
@@ -35,8 +35,9 @@ def is_correction(pair: Row) -> bool:
 
 
 def judgements_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Judgement]:
-    """Standing judgements (not superseded, not surplus, not of gold tasks) that pass the snapshot's filters."""
-    found = Judgement.objects.filter(project=project, superseded_by=None, slot__isnull=False, task__is_gold=False)
+    """Standing judgements (not superseded, surplus or set aside) that pass the snapshot's filters."""
+    found = Judgement.objects.filter(project=project, superseded_by=None, slot__isnull=False)
+    found = found.exclude(slot__state=Slot.State.VOID)
     found = found.filter(task__purpose__in=filters["purposes"])
     if filters["iterations"]:
         found = found.filter(task__iteration__in=filters["iterations"])

@@ -49,7 +49,7 @@ def complete_filters(filters: dict[str, Any] | None) -> dict[str, Any]:
     full = {**DEFAULT_FILTERS, **filters}
     if not isinstance(full["iterations"], list) or not all(type(item) is int for item in full["iterations"]):
         wrong["iterations"] = "must be a list of whole numbers"
-    for key, known in (("annotator_kinds", User.Kind.values), ("purposes", Task.Purpose.values)):
+    for key, known in (("annotator_kinds", User.Kind.values), ("purposes", [purpose.value for purpose in Task.COLLECTED])):
         if not isinstance(full[key], list) or not set(map(str, full[key])) <= set(known):
             wrong[key] = "must be a list from: " + ", ".join(known)
     if full["up_to_judgement"] is not None and type(full["up_to_judgement"]) is not int:

@@ -17,7 +17,16 @@ class Project(models.Model):
     bench = models.JSONField(
         default=dict, help_text="how the bench shows tasks: see labeling/projects/bench_settings.py"
     )
+    quality = models.JSONField(
+        default=dict, blank=True, help_text="how labels are checked: see labeling/projects/quality_settings.py"
+    )
     state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    guideline = models.ForeignKey(
+        "Guideline", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", help_text="the newest version"
+    )
+    queue_version = models.PositiveIntegerField(
+        default=0, help_text="raised when tasks come in or move, so that nobody's place in the queue is past them"
+    )
     overlap = models.PositiveSmallIntegerField(default=1, help_text="judgements wanted for a new task")
     lease_seconds = models.PositiveIntegerField(default=1200)
     allows_revision = models.BooleanField(default=True)
@@ -44,6 +53,11 @@ class Project(models.Model):
 
 
 class Membership(models.Model):
+    class State(models.TextChoices):
+        ACTIVE = "active", "active"
+        QUALIFYING = "qualifying", "qualifying"
+        PAUSED = "paused", "paused"
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role.choices)
@@ -51,6 +65,14 @@ class Membership(models.Model):
     agreed_to = models.CharField(
         max_length=64, blank=True, help_text="SHA-256 of the content warning that the person agreed to"
     )
+    state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    state_reason = models.CharField(max_length=300, blank=True)
+    state_at = models.DateTimeField(null=True)
+    languages = models.JSONField(default=list, help_text="codes such as de, en-GB")
+    skills = models.JSONField(default=list)
+    pool_ids = models.JSONField(default=list, help_text="pools whose tasks the person may be given, the first first")
+    queue_places = models.JSONField(default=dict, help_text="see labeling/annotation/queue.py")
+    guideline_read = models.PositiveIntegerField(default=0, help_text="the newest version the person has read")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -138,5 +138,7 @@ def publish_guideline(*, project: Project, markdown: str, created_by: User | Non
             return latest
         version = (project.guidelines.aggregate(top=Max("version"))["top"] or 0) + 1
         guideline = Guideline.objects.create(project=project, version=version, markdown=markdown, created_by=created_by)
+        project.guideline = guideline
+        project.save(update_fields=["guideline"])
         notify(project.live_group, "guideline", version=version)
     return guideline

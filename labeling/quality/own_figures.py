@@ -8,7 +8,7 @@ from django.utils.functional import Promise
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
-from labeling.annotation.models import Judgement, Lease
+from labeling.annotation.models import Judgement, Lease, Task
 from labeling.annotation.selectors import day_of
 from labeling.projects.models import Project
 from labeling.quality import statistics
@@ -113,7 +113,7 @@ def own_agreement(user: User, project: Project, at: datetime | None = None) -> O
     revision doesn't move it. Simulated annotators and gold tasks stay out. Two queries.
     """
     before = day_of(at or now())
-    judged = Judgement.objects.filter(project=project, task__is_gold=False, created_at__lt=before).exclude(ranking=[])
+    judged = Judgement.objects.filter(project=project, task__purpose__in=Task.COLLECTED, created_at__lt=before).exclude(ranking=[])
     others = judged.filter(superseded_by=None, annotator_kind=User.Kind.HUMAN).exclude(annotator=user)
     shared = (
         judged.filter(annotator=user, supersedes=None)

@@ -7,7 +7,7 @@ from django.core.cache import cache
 from django.db.models import Count, Max
 
 from labeling.accounts.models import User
-from labeling.annotation.models import Judgement
+from labeling.annotation.models import Judgement, Task
 from labeling.projects.models import Project
 from labeling.projects.services import pseudonym_of
 from labeling.quality import statistics
@@ -19,7 +19,7 @@ CONSENSUS = "majority of the other annotators on each pair of completions; a tie
 
 
 def _standing(project: Project) -> Any:
-    return Judgement.objects.filter(project=project, superseded_by=None, task__is_gold=False)
+    return Judgement.objects.filter(project=project, superseded_by=None, task__purpose__in=Task.COLLECTED)
 
 
 def project_agreement(project: Project) -> dict[str, Any]:

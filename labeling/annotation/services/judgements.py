@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 
 from labeling.annotation.errors import AlreadyJudged, KeyReused, LeaseLost, NotRevisable
 from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.queue import free_slots
 from labeling.annotation.selectors import keys_of, shown_completions
-from labeling.annotation.services.leases import free_slots
 from labeling.live.services import notify
 from labeling.projects.feedback import PER_COMPLETION, Answer, check_answer, needs_contents
 from labeling.projects.models import Completion

@@ -6,115 +6,104 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, OuterRef
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
 from labeling.accounts.models import User
 from labeling.annotation.errors import LeaseLost
 from labeling.annotation.models import Lease, Slot, Task, TaskCompletion, new_public_id
-from labeling.annotation.selectors import cap_reached
+from labeling.annotation.queue import Taken, free_slots, take_slot
+from labeling.annotation.selectors import cap_reached, member_at_work
 from labeling.live.services import notify
 from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import current_guideline
 from labeling.projects.text import canonical_json, sha256
 
 MAX_OPEN_LEASES = 3  # the one being judged, the next one prefetched, one for a second tab
-CLOSED_TO_ANNOTATOR = (Lease.State.OPEN, Lease.State.DONE, Lease.State.SKIPPED)
 
 
 def take_lease(
-    *, project: Project, annotator: User, holding: Iterable[int] = (), at: datetime | None = None
+    *,
+    project: Project,
+    annotator: User,
+    holding: Iterable[int] = (),
+    at: datetime | None = None,
+    member: Membership | None = None,
 ) -> Lease | None:
     """The annotator's next task: an open lease not among those they say they hold, else a new one.
 
     Returns None where nothing is left for them, they hold MAX_OPEN_LEASES already, they have seen as many tasks
-    today as the project allows, or the project is paused.
+    today as the project allows, or the project or their membership is paused. `member` is `member_at_work` of
+    them, where the caller has it. Three statements more for a new lease, whatever is in the queue.
     """
     at = at or now()
     holding = set(holding)
-    open_leases = list(
-        Lease.objects.filter(annotator=annotator, task__project=project, state=Lease.State.OPEN)
-        .exclude(task__kind=Task.CONVERSATION)
-        .order_by("pk")
-    )
-    for lease in open_leases:
-        if lease.pk not in holding:
-            if lease.expires_at > at:
-                return lease
-            # Without this, leases that ran out would keep their own holder from work until the sweeper comes.
-            free_expired_leases(lease=lease, at=at)
-    open_leases = [lease for lease in open_leases if lease.pk in holding]
-    if project.state != Project.State.OPEN or len(open_leases) >= MAX_OPEN_LEASES:
+    member = member or member_at_work(annotator, holding).filter(project=project).first()
+    if member is None:
         return None
-    guideline = current_guideline(project)
+    if member.holds_another:
+        if lease := _held_lease(member, holding, at):
+            return lease
+        member = member_at_work(annotator, holding).get(pk=member.pk)
+    is_open = member.project.state == Project.State.OPEN and member.state == Membership.State.ACTIVE
+    if not is_open or member.n_open >= MAX_OPEN_LEASES:
+        return None
     for _attempt in range(20):
         try:
             with transaction.atomic():
-                if _cap_reached_for_good(annotator, project, at):
+                if _cap_reached_for_good(member, at):
                     return None
-                slot = _next_slot(project, annotator, at)
-                if slot is None:
-                    return None
-                return _lease_slot(slot, annotator, guideline, project.lease_seconds, at)
-        except (IntegrityError, _SlotBusy):
-            # Another request of the same person took another slot of this very task, or the holder of a
-            # lease that ran out is submitting right now.
-            continue
+                taken = take_slot(member, expires_at=at + timedelta(seconds=member.project.lease_seconds))
+                if taken is not None:
+                    return _lease_taken(taken, member, at)
+        except IntegrityError:
+            continue  # another request of the same person took another slot of this very task
+        if not free_expired_leases(project=member.project, at=at):
+            return None
     return None
 
 
-class _SlotBusy(Exception):
-    pass
+def _held_lease(member: Membership, holding: set[int], at: datetime) -> Lease | None:
+    """An open lease of theirs that they don't say they hold. One that ran out is given back on the way."""
+    found = Lease.objects.filter(annotator=member.user_id, slot__project=member.project_id, state=Lease.State.OPEN)
+    found = found.exclude(task__kind=Task.CONVERSATION).exclude(pk__in=holding)
+    for lease in found.select_related("task__prompt", "guideline").order_by("pk"):
+        if lease.expires_at > at:
+            lease.task.project = member.project
+            return lease
+        # Without this, leases that ran out would keep their own holder from work until the sweeper comes.
+        free_expired_leases(lease=lease, at=at)
+    return None
 
 
-def _cap_reached_for_good(annotator: User, project: Project, at: datetime) -> bool:
+def _cap_reached_for_good(member: Membership, at: datetime) -> bool:
     """`cap_reached`, while no other request of the same person can be given a task. In a transaction."""
-    if not project.bench["daily_cap"]:
+    if not member.project.bench["daily_cap"]:
         return False
     # On SQLite the transaction began by taking the write lock.
     if connection.features.has_select_for_update:
-        list(Membership.objects.select_for_update().filter(user=annotator, project=project))
-    return cap_reached(annotator, project, at)
+        list(Membership.objects.select_for_update().filter(pk=member.pk))
+    return cap_reached(member.user, member.project, at)
 
 
-def _next_slot(project: Project, annotator: User, at: datetime) -> Slot | None:
-    theirs = Lease.objects.filter(task=OuterRef("task"), annotator=annotator, state__in=CLOSED_TO_ANNOTATOR)
-    queue = (
-        Slot.objects.filter(~Exists(theirs), project=project)
-        # A turn of a conversation belongs to whoever holds the conversation.
-        .exclude(task__state=Task.State.CLOSED)
-        .exclude(task__kind=Task.CONVERSATION)
-        .select_related("task__prompt")
-        .order_by("-priority", "pk")
-    )
-    if connection.features.has_select_for_update_skip_locked:
-        queue = queue.select_for_update(skip_locked=True, of=("self",))
-    # On SQLite the transaction began by taking the write lock (BEGIN IMMEDIATE), so nobody is beside us.
-    slot = queue.filter(state=Slot.State.FREE).first()
-    if slot is None and (slot := queue.filter(state=Slot.State.LEASED, expires_at__lte=at).first()):
-        old = Lease.objects.filter(slot=slot, state=Lease.State.OPEN)
-        # Everyone else locks the lease first and then its slot. Waiting for the lease here would be a deadlock.
-        can_lock = connection.features.has_select_for_update_skip_locked
-        if can_lock and old.exists() and not old.select_for_update(skip_locked=True).first():
-            raise _SlotBusy
-        old.update(state=Lease.State.EXPIRED, closed_at=at)
-    return slot
-
-
-def _lease_slot(slot: Slot, annotator: User, guideline: Any, lease_seconds: int, at: datetime) -> Lease:
-    expires_at = at + timedelta(seconds=lease_seconds)
-    Slot.objects.filter(pk=slot.pk).update(state=Slot.State.LEASED, expires_at=expires_at, holder=annotator)
-    order = list(slot.task.task_completions.values_list("completion_id", flat=True))
+def _lease_taken(taken: Taken, member: Membership, at: datetime) -> Lease:
+    # All that the page shows, in one statement.
+    rows = TaskCompletion.objects.filter(task=taken.task_id).select_related("task__prompt", "completion")
+    found = [(row.task, row.completion) for row in rows.order_by("completion")]
+    task = found[0][0] if found else Task.objects.select_related("prompt").get(pk=taken.task_id)
+    task.project = member.project
+    order = [completion.pk for _task, completion in found]
     random.SystemRandom().shuffle(order)
-    return Lease.objects.create(
-        slot=slot,
-        task=slot.task,
-        annotator=annotator,
-        guideline=guideline,
+    lease = Lease.objects.create(
+        slot_id=taken.slot_id,
+        task=task,
+        annotator=member.user,
+        guideline=member.project.guideline,
         order_shown=order,
-        expires_at=expires_at,
+        expires_at=at + timedelta(seconds=member.project.lease_seconds),
     )
+    lease.texts = {completion.pk: completion.content for _task, completion in found}
+    return lease
 
 
 def open_leased_task(
@@ -191,13 +180,20 @@ def skip_lease(*, lease: Lease, reason: str = "", note: str = "", at: datetime |
         notify(lease.task.project.live_group, "queue")
 
 
-def free_expired_leases(*, lease: Lease | None = None, at: datetime | None = None) -> int:
-    """Put slots whose lease ran out (all, or the one given) back in the queue. Returns how many."""
+def free_expired_leases(
+    *, lease: Lease | None = None, project: Project | None = None, at: datetime | None = None
+) -> int:
+    """Put slots whose lease ran out (all, of a project, or the one given) back in the queue. Returns how many."""
     at = at or now()
     with transaction.atomic():
         overdue = Lease.objects.filter(state=Lease.State.OPEN, expires_at__lte=at)
         if lease is not None:
             overdue = overdue.filter(pk=lease.pk)
+        if project is not None:
+            overdue = overdue.filter(slot__project=project)
+        if connection.features.has_select_for_update_skip_locked:
+            # A holder who is submitting right now keeps it; waiting for them could be waiting for one another.
+            overdue = overdue.select_for_update(skip_locked=True, of=("self",))
         expired = list(overdue.order_by("pk").values_list("pk", "slot_id"))
         freed = 0
         for lease_id, slot_id in expired:
@@ -207,7 +203,3 @@ def free_expired_leases(*, lease: Lease | None = None, at: datetime | None = Non
             ):
                 freed += free_slots(Slot.objects.filter(pk=slot_id, state=Slot.State.LEASED))
     return freed
-
-
-def free_slots(slots: Any) -> int:
-    return slots.update(state=Slot.State.FREE, expires_at=None, holder=None)

@@ -4,7 +4,7 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
-from labeling.annotation.models import Lease, PromptReport, Task
+from labeling.annotation.models import Lease, PromptReport, Slot, Task
 from labeling.live.services import notify
 from labeling.projects.models import Prompt
 
@@ -42,4 +42,6 @@ def settle_report(*, report: PromptReport, by: User, closes_tasks: bool) -> int:
 
 def close_tasks_of(*, prompt: Prompt) -> int:
     """Hand out no more tasks over this prompt; what is being judged is still taken. Returns how many were open."""
-    return Task.objects.filter(prompt=prompt, state=Task.State.OPEN).update(state=Task.State.CLOSED)
+    open_tasks = Task.objects.filter(prompt=prompt, state=Task.State.OPEN)
+    Slot.objects.filter(task__in=open_tasks).update(position=None)
+    return open_tasks.update(state=Task.State.CLOSED)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from labeling.annotation.errors import BadTasks
-from labeling.annotation.models import Slot, Task, TaskCompletion
+from labeling.annotation.models import Pool, Slot, Task, TaskCompletion
+from labeling.annotation.queue import MOST_PRIORITY, position_of, reopen_queue
 from labeling.live.services import notify
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
@@ -30,8 +31,11 @@ def create_tasks(
     kind: str = "ranking",
     priority: int = 0,
     iteration: int = 1,
+    pool: Pool | None = None,
 ) -> int:
     """Open tasks, each with its slots; a task that is there already is left alone. Returns how many are new.
+
+    `pool` says who may be given them (default: everyone), `priority` (-1000 to 1000) who goes first in the queue.
 
     Raises BadTasks for more than 9 completions or fewer than the project's form asks for (2 for a ranking, 1 for
     what is said of a single one, 0 for a demonstration), or an overlap below 1.
@@ -39,6 +43,8 @@ def create_tasks(
     overlap = project.overlap if overlap is None else overlap
     if overlap < 1:
         raise BadTasks("overlap must be at least 1")
+    if abs(priority) > MOST_PRIORITY:
+        raise BadTasks(f"priority must lie between -{MOST_PRIORITY} and {MOST_PRIORITY}")
     least = least_completions(project.form)
     tasks: dict[str, tuple[Task, Sequence[int]]] = {}
     for new in new_tasks:
@@ -51,7 +57,7 @@ def create_tasks(
         digest = sha256(canonical_json([new.prompt_id, ids, purpose, iteration]))
         task = Task(
             project=project, prompt_id=new.prompt_id, kind=kind, purpose=purpose, overlap=overlap,
-            priority=priority, iteration=iteration, content_hash=digest,
+            priority=priority, iteration=iteration, content_hash=digest, pool=pool,
         )  # fmt: skip
         tasks[digest] = (task, ids)
     with transaction.atomic():
@@ -64,13 +70,14 @@ def create_tasks(
         )
         Slot.objects.bulk_create(
             [
-                Slot(task=task, project=project, number=number, priority=priority)
+                Slot(task=task, project=project, pool=pool, number=number, position=position_of(task.pk, priority))
                 for task, _ in fresh.values()
                 for number in range(1, overlap + 1)
             ],
             batch_size=1000,
         )
         notify(project.live_group, "tasks", new=len(fresh))
+        reopen_queue(project)
     return len(fresh)
 
 

@@ -6,10 +6,11 @@ from django.db import DatabaseError, transaction
 from django.utils.timezone import now
 
 from labeling.annotation.errors import AlreadyJudged, BadTasks, KeyReused, LeaseLost, NotRevisable
-from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.models import Judgement, Lease, Task
 from labeling.annotation.selectors import queue_figures, shown_completions
 from labeling.annotation.services import (
     NewTask,
+    close_tasks_of,
     create_tasks,
     create_tasks_for_prompts,
     free_expired_leases,
@@ -106,9 +107,11 @@ def test_asking_again_gives_the_lease_held_and_naming_it_gives_the_next(filled_p
 
 
 def test_higher_priority_goes_first(filled_project, annotator):
-    urgent = filled_project.tasks.order_by("pk").last()
-    Slot.objects.filter(task=urgent).update(priority=5)
-    assert take_lease(project=filled_project, annotator=annotator).task == urgent
+    completions = Prompt.objects.filter(project=filled_project).last().completions.order_by("pk")[:2]
+    urgent = NewTask(completions[0].prompt_id, [completion.pk for completion in completions])
+    factories.judge_all(filled_project, annotator, limit=1)
+    create_tasks(project=filled_project, new_tasks=[urgent], priority=5)
+    assert take_lease(project=filled_project, annotator=annotator).task.priority == 5
 
 
 def test_one_slot_is_given_to_one_person(one_task, annotator, other_annotator):
@@ -132,7 +135,7 @@ def test_a_paused_project_gives_no_new_lease_but_takes_what_is_held(filled_proje
 
 
 def test_a_closed_task_is_given_to_nobody(one_task, annotator):
-    Task.objects.filter(pk=one_task.pk).update(state=Task.State.CLOSED)
+    close_tasks_of(prompt=one_task.prompt)
     assert take_lease(project=one_task.project, annotator=annotator) is None
 
 

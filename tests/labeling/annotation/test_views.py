@@ -118,7 +118,7 @@ def test_nobody_reads_the_bench_without_logging_in(client, filled_project):
 
 # --- what the page holds ------------------------------------------------------------------------
 def test_the_page_names_no_model_no_completion_id_and_no_gold(bench, filled_project, annotator):
-    filled_project.tasks.update(is_gold=True)
+    filled_project.tasks.update(purpose="gold")
     pages = [bench.get(BENCH).content.decode(), bench.post(path("next"), headers=SCRIPT).content.decode()]
     lease = held(annotator)
     bench.post(path("submit", lease.pk), answer())

@@ -8,7 +8,7 @@ from labeling.preferences.errors import BadFilter, NothingToFreeze
 from labeling.preferences.models import Snapshot
 from labeling.preferences.services import create_snapshot, snapshots_folder
 from labeling.preferences.views_of_snapshots import read_rows
-from labeling.projects.services import change_project
+from labeling.projects.services import add_member, change_project
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -93,8 +93,8 @@ def test_superseded_and_surplus_judgements_and_gold_tasks_stay_out(judged, annot
     task = judgement.task
     revise_judgement(judgement=judgement, submission_key="r", body={"ranking": [["a", "b", "c"]]})
     other = judged.tasks.exclude(pk=task.pk).first()
-    other.is_gold = True
-    other.save(update_fields=["is_gold"])
+    other.purpose = "gold"
+    other.save(update_fields=["purpose"])
     snapshot = create_snapshot(project=judged, created_by=None, policy={"ties": "keep"})
     votes = [vote for found in rows_of(snapshot, "votes").values() for vote in found]
     assert len(votes) == 22
@@ -126,6 +126,7 @@ def test_votes_name_completions_alike_whatever_order_was_shown(judged):
 
 def test_simulated_annotators_can_be_filtered_out(judged):
     simulated = factories.make_user("robot", kind="simulated")
+    add_member(project=judged, user=simulated, role="annotator")
     factories.fill_project(judged, 14, overlap=1)
     factories.judge_all(judged, simulated)
     everyone = create_snapshot(project=judged, created_by=None)

@@ -1,0 +1,127 @@
+"""The queue of a project's free slots: who may take what next, in one statement whose cost doesn't grow with the queue.
+
+A slot in the queue has a `position`; the lowest goes first. Tasks of higher priority come first, and of one priority
+the older. A slot that comes back (its lease ran out, or its holder passed it over) goes to the front, so that tasks that
+were begun get done. A slot without a position is never handed out by the queue: its task is closed, or belongs to
+whoever it was made for, such as a turn of a conversation.
+
+Where tasks want several judgements, those that a person has judged stay free for others. So that nobody walks past
+their own again and again, `Membership.queue_places` remembers how far the person has come: everything up to there is
+theirs already, or came back and is at the front. It holds for one `Project.queue_version`, which rises when
+tasks come in or move. Remembering late costs a few steps, so it is written only now and then.
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import BigIntegerField, Case, Exists, F, OuterRef, Q, QuerySet, When
+
+from labeling.annotation.models import Lease, Slot, TaskCompletion
+from labeling.projects.models import Membership, Project
+
+_A_PRIORITY = 2**40  # more than there will be tasks
+_FRONT = 2**60  # more than all priorities together
+_FRONT_ENDS = -(2**59)
+MOST_PRIORITY = 1000
+REMEMBERED_EVERY = 32  # tasks, on average
+
+_CANDIDATE = """(
+    SELECT s.id FROM annotation_slot s
+    WHERE s.project_id = %(project)s AND s.pool_id {pool} AND s.state = 'free' AND s.position {position}
+      AND NOT EXISTS (
+        SELECT 1 FROM annotation_lease l
+        WHERE l.task_id = s.task_id AND l.annotator_id = %(annotator)s AND l.state IN ('open', 'done', 'skipped'))
+      AND NOT EXISTS (
+        SELECT 1 FROM annotation_taskcompletion tc JOIN projects_completion c ON c.id = tc.completion_id
+        WHERE tc.task_id = s.task_id AND c.author_id = %(annotator)s)
+    ORDER BY s.position, s.id LIMIT 1 {lock})"""
+_TAKE = """
+UPDATE annotation_slot SET state = 'leased', expires_at = %(expires_at)s, holder_id = %(annotator)s
+WHERE id = COALESCE({candidates}, NULL)
+RETURNING id, task_id, position"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    slot_id: int
+    task_id: int
+
+
+def position_of(task_id: int, priority: int) -> int:
+    return task_id - priority * _A_PRIORITY
+
+
+def take_slot(member: Membership, expires_at: datetime) -> Taken | None:
+    """Lease the next free slot that this member may be given: one statement. In a transaction.
+
+    Tasks of pools come before those for everybody, in the order of `Membership.pool_ids`. On SQLite the transaction
+    began by taking the write lock; on PostgreSQL a slot that somebody else is taking right now is passed over.
+    """
+    project = member.project
+    places = member.queue_places if member.queue_places.get("version") == project.queue_version else {}
+    parameters: dict[str, Any] = {
+        "project": project.pk,
+        "annotator": member.user_id,
+        "expires_at": _adapted(expires_at),
+    }
+    lock = "FOR UPDATE OF s SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
+    candidates = []
+    for pool in [*member.pool_ids, None]:
+        of_pool = "IS NULL" if pool is None else f"= {int(pool)}"
+        place = int(places.get(str(pool or ""), _FRONT_ENDS))
+        for position in (f"< {_FRONT_ENDS}", f"> {place}"):
+            candidates.append(_CANDIDATE.format(pool=of_pool, position=position, lock=lock))
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE.format(candidates=", ".join(candidates)), parameters)
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    slot_id, task_id, position = found
+    if position > _FRONT_ENDS and random.random() < 1 / REMEMBERED_EVERY:
+        _remember(member, slot_id, position, places)
+    return Taken(slot_id, task_id)
+
+
+def free_for(member: Membership) -> QuerySet[Slot]:
+    """Slots that the queue holds for this member, in no order; the rules of `take_slot` in the words of the ORM."""
+    places = member.queue_places if member.queue_places.get("version") == member.project.queue_version else {}
+    ahead = Q()
+    for pool in [*member.pool_ids, None]:
+        place = int(places.get(str(pool or ""), _FRONT_ENDS))
+        ahead |= Q(pool=pool) & (Q(position__lt=_FRONT_ENDS) | Q(position__gt=place))
+    theirs = Lease.objects.filter(
+        task=OuterRef("task"),
+        annotator=member.user_id,
+        state__in=[Lease.State.OPEN, Lease.State.DONE, Lease.State.SKIPPED],
+    )
+    wrote = TaskCompletion.objects.filter(task=OuterRef("task"), completion__author=member.user_id)
+    return Slot.objects.filter(ahead, ~Exists(theirs), ~Exists(wrote), project=member.project_id, state=Slot.State.FREE)
+
+
+def _adapted(at: datetime) -> Any:
+    return connection.ops.adapt_datetimefield_value(at)
+
+
+def _remember(member: Membership, slot_id: int, position: int, places: dict[str, Any]) -> None:
+    pool = Slot.objects.values_list("pool_id", flat=True).get(pk=slot_id)
+    # One less: whatever of this task the queue holds is no longer the person's either, but costs one step.
+    member.queue_places = {**places, "version": member.project.queue_version, str(pool or ""): position - 1}
+    Membership.objects.filter(pk=member.pk).update(queue_places=member.queue_places)
+
+
+def reopen_queue(project: Project) -> None:
+    """Tasks came in or moved, so nobody is past them. In the transaction that moves them, as its last statement."""
+    Project.objects.filter(pk=project.pk).update(queue_version=F("queue_version") + 1)
+
+
+def free_slots(slots: QuerySet[Slot]) -> int:
+    """Put slots back, at the front of the queue where they were in it. Returns how many."""
+    front = Case(
+        When(position__gt=_FRONT_ENDS, then=F("position") - _FRONT),
+        default=F("position"),
+        output_field=BigIntegerField(),
+    )
+    return slots.update(state=Slot.State.FREE, expires_at=None, holder=None, position=front)
