@@ -1,8 +1,8 @@
 """REST authentication by bearer token; never by cookie, so the API needs no CSRF token."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.timezone import now
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -11,8 +11,17 @@ from rest_framework.request import Request
 
 from labeling.accounts.models import ApiToken, User
 from labeling.accounts.services import digest_of
+from labeling.web.prepared import prepared
 
 LAST_USED_EVERY = timedelta(minutes=5)
+
+
+@prepared
+def _good_tokens(digest: str, at: datetime) -> QuerySet[ApiToken]:
+    """The token of this digest, with its user, if it may be used; digests are unique."""
+    return ApiToken.objects.select_related("user").filter(
+        Q(expires_at=None) | Q(expires_at__gt=at), digest=digest, revoked_at=None, user__is_active=True
+    )
 
 
 class BearerTokenAuthentication(BaseAuthentication):
@@ -27,20 +36,12 @@ class BearerTokenAuthentication(BaseAuthentication):
         except UnicodeDecodeError:
             raise AuthenticationFailed("The token has characters that no token has") from None
         at = now()
-        token = (
-            ApiToken.objects.select_related("user")
-            .filter(
-                Q(expires_at=None) | Q(expires_at__gt=at),
-                digest=digest,
-                revoked_at=None,
-                user__is_active=True,
-            )
-            .first()
-        )
-        if token is None:
+        tokens = _good_tokens(digest=digest, at=at)
+        if not tokens:
             raise AuthenticationFailed(
                 "The token is unknown, expired or revoked. Make a new one: POST /api/v1/auth/token/"
             )
+        (token,) = tokens
         if token.last_used_at is None or at - token.last_used_at > LAST_USED_EVERY:
             ApiToken.objects.filter(pk=token.pk).update(last_used_at=at)
         return token.user, token

@@ -1,8 +1,10 @@
 """Making tasks, and judging them: the calls behind the bench and behind any annotator that is a program."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import Http404
 from rest_framework.request import Request
@@ -12,7 +14,7 @@ from labeling.accounts.models import ApiToken, User
 from labeling.accounts.roles import ANNOTATING, TRAINING
 from labeling.annotation.errors import AnnotationError, BadTasks
 from labeling.annotation.models import Judgement, Lease
-from labeling.annotation.selectors import judgements_visible_to, leases_held_by
+from labeling.annotation.selectors import judgements_visible_to, lease_of
 from labeling.annotation.serializers import (
     HoldingSerializer,
     JudgementBodySerializer,
@@ -36,7 +38,7 @@ from labeling.annotation.services import (
     submit_judgement,
     take_lease,
 )
-from labeling.projects.api_access import ApiView, number_of
+from labeling.projects.api_access import ApiView, number_of, refuse_low_role
 from labeling.projects.feedback import BadAnswer
 from labeling.projects.models import Project, Prompt
 from labeling.projects.selectors import projects_of
@@ -113,7 +115,12 @@ class LeaseView(ApiView):
     scope = ApiToken.Scope.ANNOTATE
 
     def lease(self, id: str) -> Lease:
-        lease = self.find(leases_held_by(self.request.user), id, ANNOTATING, project="task__project")
+        found = lease_of(user=self.request.user.pk, lease=number_of(id))
+        project = self.request.auth.project_slug
+        if not found or (project and found[0].task.project.slug != project):
+            raise Http404
+        (lease,) = found
+        refuse_low_role(lease.role, ANNOTATING)
         lease.annotator = self.request.user  # known already; spares the submit a statement
         return lease
 
@@ -181,16 +188,19 @@ class SubmitView(LeaseView):
         lease = self.lease(lease_id)
         key = idempotency_key(request)
         body = json_object(request)
-        with _refusals():
+        wants_next = request.query_params.get("next") == "1"
+        # One commit for both: each waits for the disk, and on SQLite for everybody else's.
+        with _refusals(), transaction.atomic() if wants_next else nullcontext():
             done = submit_judgement(lease=lease, submission_key=key, body=body)
+            if wants_next:
+                holding = [id for id in request.query_params.get("holding", "").split(",") if id]
+                following = _next_lease(lease.task.project, request.user, holding)
         # Known already from the lease; asking again would cost a statement each.
         judgement = done.judgement
         judgement.task, judgement.project = lease.task, lease.task.project
         judgement.annotator, judgement.guideline = lease.annotator, lease.guideline
         answer = _submitted(done)
-        if request.query_params.get("next") == "1":
-            holding = [id for id in request.query_params.get("holding", "").split(",") if id]
-            following = _next_lease(lease.task.project, request.user, holding)
+        if wants_next:
             answer.data["next_lease"] = None if following is None else LeaseSerializer(following).data
         return answer
 

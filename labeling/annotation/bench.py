@@ -57,7 +57,7 @@ class Figures:
 
 def n_tasks_left(user: User, project: Project) -> int:
     """Tasks that the person holds, or could still be given; counting stops at 500."""
-    member = member_at_work(user).filter(project=project).first()
+    member = member_at_work(user, project)
     if member is None:
         return 0
     n_free = free_for(member).order_by().values("task").distinct()[:MOST_COUNTED].count()

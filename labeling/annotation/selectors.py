@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.timezone import now
 
@@ -13,6 +13,7 @@ from labeling.accounts.roles import READING
 from labeling.annotation.models import Judgement, Lease, Slot, Task
 from labeling.projects.models import Membership, Project
 from labeling.projects.selectors import projects_of
+from labeling.web.prepared import prepared
 
 KEYS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -24,19 +25,42 @@ def leases_held_by(user: User) -> QuerySet[Lease]:
     )
 
 
-def member_at_work(user: User, holding: Collection[int] = ()) -> QuerySet[Membership]:
-    """The person's memberships with their project, and of each what decides about the next task.
-
-    `n_open`: open leases; `holds_another`: one of them is not among `holding`.
-    """
-    mine = Lease.objects.filter(annotator=user, slot__project=OuterRef("project"), state=Lease.State.OPEN)
-    mine = mine.exclude(task__kind=Task.CONVERSATION).order_by()
+@prepared
+def lease_of(user: int, lease: int) -> QuerySet[Lease]:
+    """The person's own lease of this id, if they are still a member of its project; `role` says as what."""
+    membership = Membership.objects.filter(user=user, project=OuterRef("slot__project"))
     return (
-        Membership.objects.filter(user=user)
+        Lease.objects.filter(pk=lease, annotator=user)
+        .select_related("task__project", "guideline")
+        .annotate(role=Subquery(membership.values("role")[:1]))
+        .filter(role__isnull=False)
+    )
+
+
+def member_at_work(user: User, project: Project, holding: Collection[int] = ()) -> Membership | None:
+    """The person's membership with its project, and what decides about the next task.
+
+    `n_open`: open leases; `n_held`: those of them that are among `holding` (of which only the first 8 are looked at).
+    """
+    held = [*list(holding)[:8], *[0] * 8][:8]
+    found = _member_at_work(user=user.pk, project=project.pk, **{f"held_{n}": pk for n, pk in enumerate(held)})
+    return found[0] if found else None
+
+
+@prepared
+def _member_at_work(
+    user: int, project: int, held_0: int, held_1: int, held_2: int, held_3: int, held_4: int, held_5: int, held_6: int,
+    held_7: int,
+) -> QuerySet[Membership]:  # fmt: skip
+    held = [held_0, held_1, held_2, held_3, held_4, held_5, held_6, held_7]
+    mine = Lease.objects.filter(annotator=user, slot__project=project, state=Lease.State.OPEN)
+    mine = mine.exclude(task__kind=Task.CONVERSATION).order_by().values("annotator")
+    return (
+        Membership.objects.filter(user=user, project=project)
         .select_related("project__guideline", "user")
         .annotate(
-            n_open=Coalesce(Subquery(mine.values("annotator").annotate(n=Count("pk")).values("n")), 0),
-            holds_another=Exists(mine.exclude(pk__in=holding)),
+            n_open=Coalesce(Subquery(mine.annotate(n=Count("pk")).values("n")), 0),
+            n_held=Coalesce(Subquery(mine.filter(pk__in=held).annotate(n=Count("pk")).values("n")), 0),
         )
     )
 

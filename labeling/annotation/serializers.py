@@ -14,6 +14,7 @@ TASK_KINDS = ("ranking", "pairwise")
 SHOWN_KINDS = (*TASK_KINDS, Task.CONVERSATION)
 MAX_PROMPTS = 10_000
 MAX_HOLDING = 100
+_MOMENT = serializers.DateTimeField()
 
 
 class NewTasksSerializer(StrictSerializer):
@@ -71,22 +72,21 @@ class LeaseSerializer(serializers.Serializer):
     draft = serializers.DictField(allow_null=True)
 
     def to_representation(self, lease: Lease) -> dict[str, Any]:
-        task = lease.task
-        return super().to_representation(
-            {
-                "id": str(lease.pk),
-                "expires_at": lease.expires_at,
-                "task": {
-                    "id": task.public_id,
-                    "kind": task.kind,
-                    "prompt": shown_messages(lease),
-                    "completions": shown_completions(lease),
-                    "form": task.project.form,
-                },
-                "guideline": lease.guideline,
-                "draft": lease.draft,
-            }
-        )
+        # Written out, as it is sent with every judgement: the fields above are for the schema.
+        task, guideline = lease.task, lease.guideline
+        return {
+            "id": str(lease.pk),
+            "expires_at": _MOMENT.to_representation(lease.expires_at),
+            "task": {
+                "id": task.public_id,
+                "kind": task.kind,
+                "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in shown_messages(lease)],
+                "completions": [{"key": shown.key, "content": shown.content} for shown in shown_completions(lease)],
+                "form": task.project.form,
+            },
+            "guideline": {"version": guideline.version, "markdown": guideline.markdown} if guideline else None,
+            "draft": lease.draft,
+        }
 
 
 class RenewedSerializer(serializers.Serializer):
@@ -156,7 +156,7 @@ class JudgementSerializer(serializers.Serializer):
             "judgement": judgement_body(judgement),
             "surplus": judgement.is_surplus,
             "supersedes": str(judgement.supersedes_id) if judgement.supersedes_id else None,
-            "created_at": self.fields["created_at"].to_representation(judgement.created_at),
+            "created_at": _MOMENT.to_representation(judgement.created_at),
         }
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from labeling.live.models import Event
+from labeling.web.prepared import insert
 
 
 def notify(group: str, name: str, **payload: Any) -> None:
@@ -11,4 +12,4 @@ def notify(group: str, name: str, **payload: Any) -> None:
     The event is a row of the caller's own transaction, so nobody hears of what was rolled back. The payload
     holds ids and counts, never prompt or completion text and never which model wrote what.
     """
-    Event.objects.create(group=group, name=name, payload=payload)
+    insert(Event(group=group, name=name, payload=payload))

@@ -51,7 +51,7 @@ class ApiView(JsonView):
         project = self.projects().filter(slug=slug).first()
         if project is None:
             raise Http404
-        _refuse_low_role(project.role, roles)
+        refuse_low_role(project.role, roles)
         return project
 
     def limited_to_token(self, rows: QuerySet[Any], project: str = "project") -> QuerySet[Any]:
@@ -67,7 +67,7 @@ class ApiView(JsonView):
         row = rows.filter(pk=number_of(id)).first()
         if row is None:
             raise Http404
-        _refuse_low_role(row.caller_role, roles)
+        refuse_low_role(row.caller_role, roles)
         return row
 
     def page(
@@ -95,7 +95,7 @@ def number_of(id: str) -> int:
     return int(id)
 
 
-def _refuse_low_role(role: str | None, roles: Collection[str]) -> None:
+def refuse_low_role(role: str | None, roles: Collection[str]) -> None:
     if role not in roles and not (role is None and roles is ANY_ROLE):
         raise PermissionDenied(
             f"Your role here is {role or 'none'}; this needs {' or '.join(sorted(map(str, roles)))}"

@@ -59,8 +59,9 @@ def _become_unprivileged(folder: Path) -> tuple[Callable[[], None] | None, dict[
 
 
 class Postgres:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_durable: bool = False) -> None:
         self.folder = folder
+        self.is_durable = is_durable
         self.port = free_port()
         self.password = secrets.token_hex(12)
         self.drop, self.environment = _become_unprivileged(folder)
@@ -92,7 +93,7 @@ class Postgres:
                 str(find_program("postgres")), "-D", str(self.folder / "data"), "-h", "127.0.0.1",
                 "-p", str(self.port), "-k", "", "-c", "max_connections=120", "-c", "shared_buffers=64MB",
                 # Tests of faults end processes, not the machine's power.
-                "-c", "fsync=off",
+                "-c", f"fsync={'on' if self.is_durable else 'off'}",
             ],
             env={**os.environ, **self.environment}, preexec_fn=self.drop, stdout=log, stderr=log, cwd=self.folder,
         )  # fmt: skip
@@ -124,10 +125,10 @@ class Postgres:
 
 
 @contextmanager
-def private_postgres() -> Iterator[Postgres]:
+def private_postgres(*, is_durable: bool = False) -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="prefloop-postgres-"))
     try:
-        server = Postgres(folder)
+        server = Postgres(folder, is_durable=is_durable)
         server.start()
         try:
             yield server

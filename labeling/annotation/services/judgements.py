@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
@@ -17,6 +17,7 @@ from labeling.live.services import notify
 from labeling.projects.feedback import PER_COMPLETION, Answer, check_answer, needs_contents
 from labeling.projects.models import Completion
 from labeling.projects.text import canonical_json, sha256
+from labeling.web.prepared import insert, prepared, prepared_update
 
 
 @dataclass(frozen=True)
@@ -48,26 +49,14 @@ def submit_judgement(
         with transaction.atomic():
             if lease.state == Lease.State.EXPIRED:
                 _drop_newer_lease(lease, at)
-            open_or_late = Lease.objects.filter(pk=lease.pk, state__in=[Lease.State.OPEN, Lease.State.EXPIRED])
-            if not open_or_late.update(state=Lease.State.DONE, closed_at=at, draft=None):
+            if not _close_open_or_late(lease=lease.pk, at=at):
                 # Of two simultaneous requests with one key, the second finds the first's judgement.
                 if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
                     return earlier
                 raise LeaseLost(_("This task is closed already: it was submitted or skipped, perhaps in another tab"))
-            in_time = Q(state=Slot.State.LEASED, holder=lease.annotator_id)
-            owns_slot = (
-                Slot.objects.filter(in_time | Q(state=Slot.State.FREE), pk=lease.slot_id)
-                .exclude(leases__in=Lease.objects.filter(slot=lease.slot_id, state=Lease.State.OPEN))
-                .update(state=Slot.State.DONE, expires_at=None)
-            )
+            owns_slot = _fill_slot(slot=lease.slot_id, annotator=lease.annotator_id)
             if owns_slot:
-                Task.objects.filter(pk=lease.task_id).update(
-                    n_judged=F("n_judged") + 1,
-                    state=Case(
-                        When(state=Task.State.OPEN, n_judged__gte=F("overlap") - 1, then=Value(Task.State.DONE)),
-                        default=F("state"),
-                    ),
-                )
+                _count_judgement(task=lease.task_id)
             judgement = _add_judgement(
                 lease, submission_key, body_hash, answer, slot_id=lease.slot_id if owns_slot else None
             )
@@ -82,6 +71,27 @@ def submit_judgement(
                 return submit_judgement(lease=lease, submission_key=submission_key, body=body, at=at)
         raise AlreadyJudged(_("You have judged this task already, under another lease")) from None
     return Submission(judgement, is_new=True)
+
+
+@prepared_update
+def _close_open_or_late(lease: int, at: datetime) -> tuple[QuerySet[Lease], dict[str, Any]]:
+    found = Lease.objects.filter(pk=lease, state__in=[Lease.State.OPEN, Lease.State.EXPIRED])
+    return found, {"state": Lease.State.DONE, "closed_at": at, "draft": None}
+
+
+@prepared_update
+def _fill_slot(slot: int, annotator: int) -> tuple[QuerySet[Slot], dict[str, Any]]:
+    """The slot is the annotator's own, or came back and nobody has taken it."""
+    in_time = Q(state=Slot.State.LEASED, holder=annotator)
+    taken = Lease.objects.filter(slot=OuterRef("pk"), state=Lease.State.OPEN)
+    found = Slot.objects.filter(in_time | Q(state=Slot.State.FREE), ~Exists(taken), pk=slot)
+    return found, {"state": Slot.State.DONE, "expires_at": None}
+
+
+@prepared_update
+def _count_judgement(task: int) -> tuple[QuerySet[Task], dict[str, Any]]:
+    is_last = When(state=Task.State.OPEN, n_judged__gte=F("overlap") - 1, then=Value(Task.State.DONE))
+    return Task.objects.filter(pk=task), {"n_judged": F("n_judged") + 1, "state": Case(is_last, default=F("state"))}
 
 
 def revise_judgement(*, judgement: Judgement, submission_key: str, body: dict[str, Any]) -> Submission:
@@ -119,12 +129,18 @@ def _drop_newer_lease(lease: Lease, at: datetime) -> None:
 
 
 def _earlier(annotator_id: int, submission_key: str, body_hash: str, lease: Lease) -> Submission | None:
-    found = Judgement.objects.filter(annotator=annotator_id, submission_key=submission_key).first()
-    if found is None:
+    sent_before = _sent_before(annotator=annotator_id, key=submission_key)
+    if not sent_before:
         return None
+    (found,) = sent_before
     if found.body_hash != body_hash or found.lease_id != lease.pk:
         raise KeyReused(_("This submission key was used for another judgement: make a new key for each"))
     return Submission(found, is_new=False)
+
+
+@prepared
+def _sent_before(annotator: int, key: str) -> QuerySet[Judgement]:
+    return Judgement.objects.filter(annotator=annotator, submission_key=key)
 
 
 def _checked(lease: Lease, body: dict[str, Any]) -> Answer:
@@ -149,21 +165,23 @@ def _add_judgement(
         if name in parts:
             parts[name] = {str(ids[key]): value for key, value in parts[name].items()}
     _store_written(lease, parts)
-    return Judgement.objects.create(
-        project=lease.task.project,
-        task=lease.task,
-        slot_id=slot_id,
-        lease=lease,
-        annotator=lease.annotator,
-        annotator_kind=lease.annotator.kind,
-        guideline_id=lease.guideline_id,
-        submission_key=submission_key,
-        body_hash=body_hash,
-        order_shown=lease.order_shown,
-        ranking=[[ids[key] for key in group] for group in answer.ranking],
-        feedback=parts,
-        seconds=answer.seconds,
-        supersedes=supersedes,
+    return insert(
+        Judgement(
+            project=lease.task.project,
+            task=lease.task,
+            slot_id=slot_id,
+            lease=lease,
+            annotator=lease.annotator,
+            annotator_kind=lease.annotator.kind,
+            guideline_id=lease.guideline_id,
+            submission_key=submission_key,
+            body_hash=body_hash,
+            order_shown=lease.order_shown,
+            ranking=[[ids[key] for key in group] for group in answer.ranking],
+            feedback=parts,
+            seconds=answer.seconds,
+            supersedes=supersedes,
+        )
     )
 
 

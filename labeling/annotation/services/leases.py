@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
@@ -18,33 +19,29 @@ from labeling.live.services import notify
 from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import current_guideline
 from labeling.projects.text import canonical_json, sha256
+from labeling.web.prepared import insert, prepared
 
 MAX_OPEN_LEASES = 3  # the one being judged, the next one prefetched, one for a second tab
 
 
 def take_lease(
-    *,
-    project: Project,
-    annotator: User,
-    holding: Iterable[int] = (),
-    at: datetime | None = None,
-    member: Membership | None = None,
+    *, project: Project, annotator: User, holding: Iterable[int] = (), at: datetime | None = None
 ) -> Lease | None:
     """The annotator's next task: an open lease not among those they say they hold, else a new one.
 
     Returns None where nothing is left for them, they hold MAX_OPEN_LEASES already, they have seen as many tasks
-    today as the project allows, or the project or their membership is paused. `member` is `member_at_work` of
-    them, where the caller has it. Three statements more for a new lease, whatever is in the queue.
+    today as the project allows, or the project or their membership is paused. A new lease takes four statements,
+    whatever is in the queue: who they are, take a slot, what to show, and the lease.
     """
     at = at or now()
     holding = set(holding)
-    member = member or member_at_work(annotator, holding).filter(project=project).first()
+    member = member_at_work(annotator, project, holding)
     if member is None:
         return None
-    if member.holds_another:
+    if member.n_open > member.n_held:
         if lease := _held_lease(member, holding, at):
             return lease
-        member = member_at_work(annotator, holding).get(pk=member.pk)
+        member = member_at_work(annotator, project, holding)
     is_open = member.project.state == Project.State.OPEN and member.state == Membership.State.ACTIVE
     if not is_open or member.n_open >= MAX_OPEN_LEASES:
         return None
@@ -86,21 +83,29 @@ def _cap_reached_for_good(member: Membership, at: datetime) -> bool:
     return cap_reached(member.user, member.project, at)
 
 
+@prepared
+def _shown_of(task: int) -> QuerySet[TaskCompletion]:
+    """All that the page shows of a task, its prompt once a completion."""
+    return (
+        TaskCompletion.objects.filter(task=task).select_related("task__prompt", "completion").order_by("completion_id")
+    )
+
+
 def _lease_taken(taken: Taken, member: Membership, at: datetime) -> Lease:
-    # All that the page shows, in one statement.
-    rows = TaskCompletion.objects.filter(task=taken.task_id).select_related("task__prompt", "completion")
-    found = [(row.task, row.completion) for row in rows.order_by("completion")]
+    found = [(row.task, row.completion) for row in _shown_of(task=taken.task_id)]
     task = found[0][0] if found else Task.objects.select_related("prompt").get(pk=taken.task_id)
     task.project = member.project
     order = [completion.pk for _task, completion in found]
     random.SystemRandom().shuffle(order)
-    lease = Lease.objects.create(
-        slot_id=taken.slot_id,
-        task=task,
-        annotator=member.user,
-        guideline=member.project.guideline,
-        order_shown=order,
-        expires_at=at + timedelta(seconds=member.project.lease_seconds),
+    lease = insert(
+        Lease(
+            slot_id=taken.slot_id,
+            task=task,
+            annotator=member.user,
+            guideline=member.project.guideline,
+            order_shown=order,
+            expires_at=at + timedelta(seconds=member.project.lease_seconds),
+        )
     )
     lease.texts = {completion.pk: completion.content for _task, completion in found}
     return lease

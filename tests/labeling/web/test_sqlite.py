@@ -1,0 +1,97 @@
+"""Threads of one process wait for one another's writes in line; a writer outside is waited for as SQLite does."""
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from labeling.live.models import Event
+from labeling.web.sqlite import base
+from tests.services.databases import use_database_file
+
+use_database_file()
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite alone"),
+]
+
+HOLD_LOCK = """
+import sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+database.execute("ROLLBACK")
+"""
+
+
+def in_threads(n: int, work) -> list:
+    def run(number: int):
+        try:
+            return work(number)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(run, range(n)))
+
+
+def write(group: str) -> None:
+    with transaction.atomic():
+        Event.objects.create(group=group, name="x")
+        with transaction.atomic():
+            Event.objects.create(group=group, name="y")
+
+
+def test_sixteen_threads_write_all_they_have_to():
+    in_threads(16, lambda number: [write(str(number)) for _ in range(20)])
+    assert Event.objects.count() == 16 * 20 * 2
+
+
+@pytest.mark.parametrize("how", ["error", "refused statement", "closed connection"])
+def test_a_transaction_that_fails_lets_the_next_one_in(how):
+    def fail(_number: int) -> None:
+        with pytest.raises((ZeroDivisionError, DatabaseError)), transaction.atomic():
+            Event.objects.create(group="g", name="x")
+            if how == "error":
+                raise ZeroDivisionError
+            if how == "closed connection":
+                connection.close()
+            Event.objects.raw("SELECT nothing FROM nowhere")[0]
+
+    in_threads(4, fail)
+    assert not base._turn.locked()
+    write("after")
+    assert set(Event.objects.values_list("group", flat=True)) == {"after"}
+
+
+def test_another_process_that_writes_is_waited_for_and_its_end_seen():
+    path = str(connection.settings_dict["NAME"])
+    with subprocess.Popen([sys.executable, "-c", HOLD_LOCK, path, "0.5"], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        in_threads(4, lambda number: write(str(number)))
+        assert time.monotonic() - began > 0.2
+    assert Event.objects.count() == 8
+
+
+def test_readers_do_not_stand_in_the_line():
+    holding, done = threading.Event(), threading.Event()
+
+    def hold(_number: int) -> None:
+        with transaction.atomic():
+            Event.objects.create(group="g", name="x")
+            holding.set()
+            assert done.wait(10)
+
+    writer = threading.Thread(target=in_threads, args=(1, hold))
+    writer.start()
+    assert holding.wait(10)
+    assert in_threads(2, lambda _number: Event.objects.count()) == [0, 0]
+    done.set()
+    writer.join()
+    assert Event.objects.count() == 1
