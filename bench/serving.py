@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def people() -> list[str]:
 
 def fill(n_tasks: int, overlap: int, lease_seconds: int = 1200) -> Any:
     """A new project with so many open tasks, two completions each, and everybody in it."""
-    from django.db import transaction
+    from django.db import connection, transaction
 
     from labeling.accounts.models import User
     from labeling.annotation.models import Slot, Task, TaskCompletion
@@ -125,6 +125,7 @@ def fill(n_tasks: int, overlap: int, lease_seconds: int = 1200) -> Any:
     from labeling.projects.models import Completion, Prompt
     from labeling.projects.services import add_member, create_project
 
+    connection.close()  # the server may have been restarted
     lead, _ = User.objects.get_or_create(username="lead")
     slug = f"p{random.getrandbits(40):x}"
     project = create_project(
@@ -297,6 +298,7 @@ def check(project: Any, seen: Seen) -> dict[str, int]:
 
     from labeling.annotation.models import Judgement, Lease, Slot, Task
 
+    connection.close()  # the server may have been restarted
     found = dict(Judgement.objects.filter(project=project).values_list("submission_key", "pk"))
     lost = sum(str(found.get(key)) != id for key, id in seen.acknowledged.items())
     judged = Judgement.objects.filter(project=project)
@@ -387,7 +389,7 @@ def growing(site: Site, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def with_faults(site: Site, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Web workers are killed every other second, PostgreSQL is restarted; leases are short; clients misbehave."""
+    """Web workers are killed, PostgreSQL is restarted, leases run out, and clients misbehave."""
     import threading
 
     habits = Habits(twice=0.05, hangs_up=0.05, forgets=0.03)
@@ -415,7 +417,7 @@ def with_faults(site: Site, args: argparse.Namespace) -> list[dict[str, Any]]:
 def make_trouble(site: Site, project: Any, over: Any, made: Counter[str]) -> None:
     from datetime import timedelta
 
-    from django.db import OperationalError, connection
+    from django.db import DatabaseError, InterfaceError, connection
     from django.utils.timezone import now
 
     from labeling.annotation.models import Lease, Slot
@@ -425,9 +427,9 @@ def make_trouble(site: Site, project: Any, over: Any, made: Counter[str]) -> Non
     while not over.wait(1.0):
         turn += 1
         try:
-            if turn % 3 == 0:
+            if turn % 6 == 3:
                 made["workers killed"] += kill_worker(site)
-            elif turn % 3 == 1 and site.database and turn % 2:
+            elif turn % 6 == 0 and site.database:
                 site.database.stop()
                 site.database.start()
                 made["database restarts"] += 1
@@ -438,7 +440,7 @@ def make_trouble(site: Site, project: Any, over: Any, made: Counter[str]) -> Non
                 Slot.objects.filter(pk__in=[slot for _, slot in late], state="leased").update(expires_at=ago)
                 Lease.objects.filter(pk__in=[pk for pk, _ in late], state="open").update(expires_at=ago)
                 made["leases run out"] += free_expired_leases()
-        except OperationalError:
+        except (DatabaseError, InterfaceError):
             connection.close()
     connection.close()
 
@@ -447,12 +449,14 @@ def kill_worker(site: Site) -> int:
     """kill -9 of the processes that granian's main process keeps; it starts new ones."""
     import signal
 
-    main = site.group.running["web"].pid
-    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    web = site.group.running.get("web")
+    if web is None:
+        return 0  # it is being started again
+    children = Path(f"/proc/{web.pid}/task/{web.pid}/children").read_text().split()
     for child in children:
-        if b"granian" in Path(f"/proc/{child}/cmdline").read_bytes():
+        with suppress(ProcessLookupError):
             os.kill(int(child), signal.SIGKILL)
-    return 1
+    return len(children)
 
 
 if __name__ == "__main__":

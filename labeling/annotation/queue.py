@@ -28,16 +28,18 @@ _FRONT_ENDS = -(2**59)
 MOST_PRIORITY = 1000
 REMEMBERED_EVERY = 32  # tasks, on average
 
+# Counts and not NOT EXISTS, and the pool in the order: else PostgreSQL, before it has statistics, joins and sorts the
+# whole queue to find its first row.
 _CANDIDATE = """(
     SELECT s.id FROM annotation_slot s
     WHERE s.project_id = %(project)s AND s.pool_id {pool} AND s.state = 'free' AND s.position {position}
-      AND NOT EXISTS (
-        SELECT 1 FROM annotation_lease l
-        WHERE l.task_id = s.task_id AND l.annotator_id = %(annotator)s AND l.state IN ('open', 'done', 'skipped'))
-      AND NOT EXISTS (
-        SELECT 1 FROM annotation_taskcompletion tc JOIN projects_completion c ON c.id = tc.completion_id
-        WHERE tc.task_id = s.task_id AND c.author_id = %(annotator)s)
-    ORDER BY s.position, s.id LIMIT 1 {lock})"""
+      AND (
+        SELECT count(*) FROM annotation_lease l
+        WHERE l.task_id = s.task_id AND l.annotator_id = %(annotator)s AND l.state IN ('open', 'done', 'skipped')) < 1
+      AND (
+        SELECT count(*) FROM annotation_taskcompletion tc JOIN projects_completion c ON c.id = tc.completion_id
+        WHERE tc.task_id = s.task_id AND c.author_id = %(annotator)s) < 1
+    ORDER BY s.pool_id, s.position, s.id LIMIT 1 {lock})"""
 _TAKE = """
 UPDATE annotation_slot SET state = 'leased', expires_at = %(expires_at)s, holder_id = %(annotator)s
 WHERE id = COALESCE({candidates}, NULL)
