@@ -9,17 +9,20 @@ between 55 and 95 times in a hundred. Ours and crowd-kit's run in turns in one p
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads that wait for each other on long vectors only lose time
 
-from labeling.quality.statistics import agreement, rankings, reliability
-from labeling.quality.statistics.consensus import consensus_rankings, fit_consensus
-from labeling.quality.statistics.crowd_bt import crowd_bt_of
-from labeling.quality.statistics.votes import OTHER_WAY_ROUND, Rankings, Votes
+import numpy  # noqa: E402
+
+from labeling.quality.statistics import agreement, rankings, reliability  # noqa: E402
+from labeling.quality.statistics.consensus import consensus_rankings, fit_consensus  # noqa: E402
+from labeling.quality.statistics.crowd_bt import crowd_bt_of  # noqa: E402
+from labeling.quality.statistics.votes import OTHER_WAY_ROUND, Rankings, Votes  # noqa: E402
 
 COMPLETIONS = OVERLAP = 3
 CROWD_KIT_ITERATIONS = 100
@@ -55,7 +58,9 @@ def main() -> int:
     }  # fmt: skip
     print(f"{'':<26}{'votes':>10}{'median s':>10}{'fastest':>10}{'slowest':>10}{'repeats':>9}")
     for name, row in figures.items():
-        print(f"{name:<26}{row['n']:>10,}{row['median']:>10.2f}{row['low']:>10.2f}{row['high']:>10.2f}{row['repeats']:>9}")
+        print(
+            f"{name:<26}{row['n']:>10,}{row['median']:>10.2f}{row['low']:>10.2f}{row['high']:>10.2f}{row['repeats']:>9}"
+        )
     right = float((model.posteriors.argmax(axis=1) == truth[votes.task, votes.first % 3, votes.second % 3]).mean())
     print(f"Dawid-Skene: {model.n_iterations} iterations; right on {right:.4f} of {votes.n_pairs:,} pairs.")
     if crowd_kit:

@@ -11,6 +11,7 @@ from labeling.quality.statistics.votes import CHUNK_CELLS, SWAPPED, TIE, Votes
 
 # In votes: with none of their own yet, annotators are taken to be right two times in three.
 SMOOTHING, TRUST = 1.0, 3.0
+TOLERANCE = 1e-6
 METHOD = (
     "Dawid-Skene over votes first / second / tie on pairs of completions, blind to sides, each annotator taken to be right "
     "two times in three before their own votes count; neighbours in the order are tied unless it is more likely than not "
@@ -25,8 +26,9 @@ def fit_consensus(votes: Votes) -> DawidSkene:
     of first and second, and so are the priors.
     """
     return dawid_skene(
-        votes.pair, votes.annotator, votes.value, n_labels=3, swap=SWAPPED, smoothing=SMOOTHING, trust=TRUST
-    )
+        votes.pair, votes.annotator, votes.value, n_labels=3, swap=SWAPPED,
+        smoothing=SMOOTHING, trust=TRUST, tolerance=TOLERANCE,
+    )  # fmt: skip
 
 
 def usual_confusion() -> numpy.ndarray:

@@ -13,6 +13,7 @@ import numpy
 from labeling.quality.statistics.intervals import Figure, clustered_proportion, undefined
 from labeling.quality.statistics.votes import PairVotes, Votes
 
+LONGEST_LEAP = 100.0
 NOBODY_ELSE = "nobody else judged the same tasks"
 
 
@@ -93,8 +94,9 @@ def dawid_skene(
     swap: Sequence[int] | None = None,
     smoothing: float = 1e-3,
     trust: float = 0.0,
-    max_iterations: int = 200,
-    tolerance: float = 1e-6,
+    max_iterations: int = 500,
+    tolerance: float = 1e-8,
+    leaps: bool = True,
 ) -> DawidSkene:
     """True labels and annotators' confusion from votes, by EM (Dawid and Skene 1979).
 
@@ -120,24 +122,57 @@ def dawid_skene(
     )
     by_annotator = given.T.tocsr()
     prior_votes = smoothing + trust * numpy.eye(n_labels)
-    votes_of_item = numpy.bincount(item * n_labels + label, minlength=n_items * n_labels).reshape(n_items, n_labels)
-    posteriors = votes_of_item / numpy.maximum(1, votes_of_item.sum(axis=1, keepdims=True))
-    before, converged, n_iterations = -numpy.inf, False, 0
-    while True:
+
+    def estimate(posteriors: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
         counts = (by_annotator @ posteriors).reshape(n_annotators, n_labels, n_labels).transpose(0, 2, 1)
         priors = posteriors.mean(axis=0)
         if swap is not None:
             counts = (counts + counts[:, swap][:, :, swap]) / 2
             priors = (priors + priors[list(swap)]) / 2
         confusion = counts + prior_votes
-        confusion /= confusion.sum(axis=2, keepdims=True)
+        return confusion / confusion.sum(axis=2, keepdims=True), priors, counts
+
+    def judge(confusion: numpy.ndarray, priors: numpy.ndarray) -> tuple[numpy.ndarray, float]:
         posteriors, log_evidence = label_posteriors(given, confusion, priors)
-        log_likelihood = float(log_evidence.sum() + (prior_votes * numpy.log(confusion)).sum())
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            of_prior = numpy.where(prior_votes > 0, prior_votes * numpy.log(confusion), 0.0)
+        return posteriors, float(log_evidence.sum() + of_prior.sum())
+
+    votes_of_item = numpy.bincount(item * n_labels + label, minlength=n_items * n_labels).reshape(n_items, n_labels)
+    posteriors = votes_of_item / numpy.maximum(1, votes_of_item.sum(axis=1, keepdims=True))
+    path: list[tuple[numpy.ndarray, numpy.ndarray]] = []
+    reached, converged, n_iterations = -numpy.inf, False, 0
+    while True:
+        confusion, priors, counts = estimate(posteriors)
+        posteriors, log_likelihood = judge(confusion, priors)
         n_iterations += 1
-        converged = log_likelihood - before < tolerance * n_votes
+        converged = log_likelihood - reached < tolerance * n_votes
         if converged or n_iterations >= max_iterations:
             return DawidSkene(posteriors, confusion, counts, priors, log_likelihood, n_iterations, converged)
-        before = log_likelihood
+        reached = log_likelihood
+        path.append((confusion, priors))
+        if leaps and len(path) == 3:
+            # EM creeps where annotators are hard to tell apart. Three steps show where it is going; a leap is kept
+            # only if it gains on the step that it starts from.
+            leap = _leap(path)
+            of_leap, gained = judge(*leap)
+            if gained > reached:
+                posteriors, reached = of_leap, gained
+            path = []
+
+
+def _leap(path: list[tuple[numpy.ndarray, numpy.ndarray]]) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Squared extrapolation of three EM steps (Varadhan and Roland 2008, scheme S3), on logarithms."""
+    sizes = path[0][0].shape
+    points = [numpy.log(numpy.maximum(numpy.concatenate([a.ravel(), b]), 1e-12)) for a, b in path]
+    step = points[1] - points[0]
+    bend = points[2] - points[1] - step
+    length = -min(LONGEST_LEAP, max(1.0, float(numpy.linalg.norm(step) / max(numpy.linalg.norm(bend), 1e-12))))
+    ahead = points[0] - 2 * length * step + length**2 * bend
+    rows = numpy.concatenate([ahead[: -sizes[1]].reshape(-1, sizes[2]), ahead[None, -sizes[1] :]])
+    rows = numpy.exp(rows - rows.max(axis=1, keepdims=True))
+    rows /= rows.sum(axis=1, keepdims=True)
+    return rows[:-1].reshape(sizes), rows[-1]
 
 
 def label_posteriors(given: object, confusion: numpy.ndarray, priors: numpy.ndarray) -> tuple[numpy.ndarray, ...]:
