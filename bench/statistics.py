@@ -17,12 +17,12 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads that wait for each other on long vectors only lose time
 
-import numpy  # noqa: E402
+import numpy
 
-from labeling.quality.statistics import agreement, rankings, reliability  # noqa: E402
-from labeling.quality.statistics.consensus import consensus_rankings, fit_consensus  # noqa: E402
-from labeling.quality.statistics.crowd_bt import crowd_bt_of  # noqa: E402
-from labeling.quality.statistics.votes import OTHER_WAY_ROUND, Rankings, Votes  # noqa: E402
+from labeling.quality.statistics import agreement, rankings, reliability
+from labeling.quality.statistics.consensus import consensus_rankings, fit_consensus
+from labeling.quality.statistics.crowd_bt import crowd_bt_of
+from labeling.quality.statistics.votes import OTHER_WAY_ROUND, Rankings, Votes
 
 COMPLETIONS = OVERLAP = 3
 CROWD_KIT_ITERATIONS = 100

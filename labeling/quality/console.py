@@ -15,7 +15,8 @@ from labeling.projects.console_access import console_page, keyset_page, show
 from labeling.projects.models import Project, Prompt
 from labeling.quality.forms import TasksForm
 from labeling.quality.plans import plan_tasks
-from labeling.quality.selectors import annotators_by_pseudonym, cached_agreement
+from labeling.quality.selectors import annotators_by_pseudonym
+from labeling.quality.services import quality_figures
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -59,7 +60,7 @@ def _make(request: HttpRequest, project: Project, form: TasksForm) -> bool:
 @require_safe
 @console_page()
 def quality(request: HttpRequest, project: Project) -> HttpResponse:
-    figures = cached_agreement(project)
+    figures = quality_figures(project)
     people = annotators_by_pseudonym(project)
     annotators = [row | {"user": people.get(row["annotator"])} for row in figures["annotators"]]
     return show(request, "console/quality/quality.html", project, figures=figures, annotators=annotators)

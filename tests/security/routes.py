@@ -169,6 +169,7 @@ ROUTES: dict[str, Page | Public | Api] = {
     f"{V1}conversations/<str:conversation_id>/turns/<int:number>/again/": Api(post=HOLDER, sees=HOLDER),
     f"{V1}conversations/<str:conversation_id>/turns/<int:number>/stop/": Api(post=HOLDER, sees=HOLDER),
     f"{V1}{P}quality/": Api(get=READING),
+    f"{V1}{P}consensus/": Api(get=READING),
     f"{V1}{P}reports/": Api(get=READING),
     f"{V1}{P}snapshots/": Api(get=READING, post=TRAINING),
     f"{V1}{P}runs/": Api(get=READING, post=TRAINING),

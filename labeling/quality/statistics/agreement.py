@@ -87,7 +87,7 @@ class Answers:
             return self
         kept = numpy.bincount(self.unit)[self.unit] > 1
         annotator = None if self.annotator is None else self.annotator[kept]
-        known, unit = numpy.unique(self.unit[kept], return_inverse=True)
+        _, unit = numpy.unique(self.unit[kept], return_inverse=True)
         return Answers(unit, self.cluster[kept], self.code[kept], self.values, annotator)
 
     @property

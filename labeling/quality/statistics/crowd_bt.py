@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy
 
 from labeling.quality.statistics.intervals import Z_95
-from labeling.quality.statistics.votes import FIRST, TIE, Votes
+from labeling.quality.statistics.votes import Votes
 
 COLUMNS_AT_ONCE = 64
 LOGIT_AT_START = numpy.log(3.0)  # eta 3/4
@@ -93,9 +93,11 @@ def crowd_bt(
     start = numpy.zeros(n_items)
     if reliability is None:
         start = numpy.concatenate([start, LOGIT_AT_START * scale])
+    # Known reliabilities leave a small problem, solved to the last digit; a large one to what can be seen.
+    ends = {"ftol": 1e-9, "gtol": 1e-4} if reliability is None else {"ftol": 1e-14, "gtol": 1e-8}
     found = minimize(
         loss, start, jac=True, method="L-BFGS-B",
-        options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 1e-9, "gtol": 1e-4, "maxcor": 4},
+        options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 4} | ends,
     )  # fmt: skip
     scores = found.x[:n_items]
     component = components_of(n_items, first, second)

@@ -7,6 +7,7 @@ into the web process and wants the votes as data frames; `python -m bench.statis
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy
 
@@ -59,7 +60,7 @@ def shares_by_annotator(votes: Votes, right: numpy.ndarray, counted: numpy.ndarr
     order = numpy.argsort(by, kind="stable")
     ends = numpy.searchsorted(by[order], numpy.arange(votes.n_annotators + 1))
     figures = []
-    for begin, end in zip(ends[:-1], ends[1:], strict=True):
+    for begin, end in pairwise(ends.tolist()):
         rows = order[begin:end]
         figure = clustered_proportion(sums[0][rows], sums[1][rows])
         figures.append(figure if figure["value"] is not None else undefined(reason))

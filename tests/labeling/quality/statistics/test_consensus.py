@@ -92,7 +92,7 @@ def test_other_names_for_annotators_change_no_posterior():
 
 
 def test_the_careless_annotator_is_found_out_by_both_models():
-    rankings, skill = simulated()
+    rankings, _ = simulated()
     votes = Votes.drawn_from(rankings)
     found = [figure["value"] for figure in accuracies(votes, fit_consensus(votes))]
     assert numpy.argsort(found).tolist()[0] == 4

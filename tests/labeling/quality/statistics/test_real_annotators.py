@@ -154,7 +154,7 @@ def test_crowd_bt_orders_the_systems_and_their_annotators_as_crowd_kit_does():
     systems, wanted = ["bart", "bart-dpr", "human"], data["expected"]["crowd_bt_crowdkit"]
     pairs = [row["item"].split("|")[1:] for row in data["pair_records"]]
     first, second = (numpy.asarray([systems.index(pair[side]) for pair in pairs]) for side in (0, 1))
-    annotator, annotators = numbered(row["annotator"] for row in data["pair_records"])
+    annotator, _ = numbered(row["annotator"] for row in data["pair_records"])
     value = numpy.asarray([FIRST if row["label"] == 1 else SECOND for row in data["pair_records"]])
     found = crowd_bt(first, second, annotator, value)
     assert [systems[index] for index in numpy.argsort(-found.scores)] == wanted["order_best_first"]
