@@ -26,8 +26,8 @@ class QualityView(ApiView):
         `agreement` holds `pairwise_raw`, `krippendorff_alpha_nominal`, `krippendorff_alpha_symmetric` (blind to which
         completion of a pair was entered first), `krippendorff_alpha_ordinal` (of ranks), `fleiss_kappa`, `kendall_tau`,
         `kendall_w`, `krippendorff_alpha_interval:AXIS` and `krippendorff_alpha_ordinal:AXIS` of each rating axis,
-        `krippendorff_alpha_nominal:acceptable`, and `cohen_kappa:A|B` of the (at most 50) pairs of annotators with most
-        in common. `agreement_of_people` is without simulated annotators and models; `agreement_by_tag` has the 50 most
+        `krippendorff_alpha_nominal:acceptable`, and `cohen_kappa:A|B` and `cohen_kappa_symmetric:A|B`
+        of the (at most 50) pairs of annotators with most in common. `agreement_of_people` is without simulated annotators and models; `agreement_by_tag` has the 50 most
         frequent tags, `agreement_over_time` equal parts of the tasks in the order in which they were judged.
 
         Of an annotator, `reliability` is the share of votes on pairs that are right by Dawid and Skene's model, `crowd_bt`

@@ -15,6 +15,7 @@ from labeling.quality.statistics import consensus as consensus_model
 from labeling.quality.statistics.crowd_bt import crowd_bt
 from labeling.quality.statistics.rankings import position_bias_of
 from labeling.quality.statistics.reliability import NOBODY_ELSE, DawidSkene, shares_by_annotator, sides_with_others
+from labeling.quality.statistics.votes import SWAPPED
 
 SHAPE = 1  # raised when the figures change, for reports outlive the program
 MOST_PAIRS = 50  # of annotators with a kappa
@@ -137,9 +138,13 @@ def _kappas(votes: Votes, names: list[str]) -> dict[str, Figure]:
         rows = [by_annotator.setdefault(by, numpy.flatnonzero(votes.annotator == by)) for by in (one, other)]
         pairs, left, right = numpy.intersect1d(votes.pair[rows[0]], votes.pair[rows[1]], return_indices=True)
         first, second = votes.value[rows[0][left]], votes.value[rows[1][right]]
-        figures[f"cohen_kappa:{names[one]}|{names[other]}"] = statistics.cohen_kappa(
-            first, second, tasks=votes.task[pairs]
-        )
+        tasks, both = votes.task[pairs], f"{names[one]}|{names[other]}"
+        figures[f"cohen_kappa:{both}"] = statistics.cohen_kappa(first, second, tasks=tasks)
+        # Each pair entered both ways round, so that it doesn't matter which completion was entered first.
+        other_way = numpy.asarray(SWAPPED)
+        sides = [numpy.concatenate([said, other_way[said]]) for said in (first, second)]
+        figure = statistics.cohen_kappa(*sides, tasks=numpy.tile(tasks, 2))
+        figures[f"cohen_kappa_symmetric:{both}"] = figure | {"n": len(pairs)}
     return figures
 
 

@@ -115,6 +115,7 @@ ROUTES: dict[str, Page | Public | Api] = {
     P: READ,
     f"{P}tasks/": STEER,
     f"{P}quality/": READ,
+    f"{P}quality/<slug:pseudonym>/": READ,
     f"{P}conversation/": STEER,
     f"{P}conversation/servers/": READ,
     f"{P}preview/": STEER,
