@@ -22,7 +22,7 @@ from labeling.quality.forms import TasksForm
 from labeling.quality.person import Part, person_record
 from labeling.quality.plans import plan_tasks
 from labeling.quality.selectors import annotators_by_pseudonym
-from labeling.quality.services import quality_figures
+from labeling.quality.services import figures_and_annotators
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -92,8 +92,8 @@ MATRIX_SIZE = 12
 @require_safe
 @console_page()
 def quality(request: HttpRequest, project: Project) -> HttpResponse:
-    figures = quality_figures(project)
-    people = annotators_by_pseudonym(project)
+    figures, ids = figures_and_annotators(project)
+    people = annotators_by_pseudonym(project, ids)
     annotators = [row | {"user": people.get(row["annotator"])} for row in figures["annotators"]]
     return show(
         request, "console/quality/quality.html", project, figures=figures, annotators=annotators,
@@ -108,11 +108,11 @@ def quality(request: HttpRequest, project: Project) -> HttpResponse:
 @console_page()
 def person(request: HttpRequest, project: Project, pseudonym: str) -> HttpResponse:
     """One annotator: how they fare beside the others."""
-    figures = quality_figures(project)
-    user = annotators_by_pseudonym(project).get(pseudonym)
+    figures, ids = figures_and_annotators(project)
+    user = annotators_by_pseudonym(project, ids).get(pseudonym)
     if user is None:
         raise Http404
-    row = next((row for row in figures["annotators"] if row["annotator"] == pseudonym), None)
+    row = next(row for row in figures["annotators"] if row["annotator"] == pseudonym)
     record = person_record(project, user)
     return show(
         request, "console/quality/person.html", project, person=user, pseudonym=pseudonym, row=row, record=record,
@@ -196,9 +196,9 @@ def _warmed(cell: dict[str, Any] | None) -> dict[str, Any]:
     return {"figure": cell, "heat": None if value is None else round(9 * min(1.0, max(0.0, value)))}
 
 
-def _confusion(row: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _confusion(row: dict[str, Any]) -> list[dict[str, Any]]:
     """What is true by what was said, as shares of each truth. First and second are one under exchange of sides."""
-    if row is None or not row["confusion"]:
+    if not row["confusion"]:
         return []
     better, _, tie = row["confusion"]
     # The model is blind to sides, so its matrix has two kinds of truth only: one is better, and a tie.

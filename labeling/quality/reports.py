@@ -241,8 +241,9 @@ def _crowd_bt(votes: Votes) -> list[Figure]:
 
 def _consensus(columns: Columns, model: DawidSkene | None, eta: list[Figure]) -> dict[str, Any]:
     if model is None:
-        return {}
+        return {"annotators": columns.annotators}
     return {
+        "annotators": columns.annotators,
         "priors": model.priors.tolist(),
         "confusion": {
             str(pk): matrix.tolist() for pk, matrix in zip(columns.annotators, model.confusion, strict=False)

@@ -24,10 +24,9 @@ def standing_judgements(project: Project) -> QuerySet[Judgement]:
     return Judgement.objects.filter(project=project, superseded_by=None, task__is_gold=False)
 
 
-def annotators_by_pseudonym(project: Project) -> dict[str, User]:
+def annotators_by_pseudonym(project: Project, ids: Sequence[int]) -> dict[str, User]:
     """Who is behind the pseudonyms: for the console, never for exports."""
-    judged = Judgement.objects.filter(project=project).order_by().values("annotator").distinct()
-    return {pseudonym_of(project, user): user for user in User.objects.filter(pk__in=judged)}
+    return {pseudonym_of(project, user): user for user in User.objects.filter(pk__in=ids)}
 
 
 def tasks_with_rankings(project: Project) -> QuerySet[Task]:

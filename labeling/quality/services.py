@@ -25,25 +25,30 @@ AFTER_A_PROBLEM = timedelta(minutes=10)
 REST = 10
 
 
-def quality_figures(project: Project, at: datetime | None = None) -> dict[str, Any]:
+def quality_figures(project: Project) -> dict[str, Any]:
     """The figures to show: of this moment in a small project, else those of the newest report.
 
     `computed_at` is None, and each figure says why, where a large project has no report yet.
     """
+    return figures_and_annotators(project)[0]
+
+
+def figures_and_annotators(project: Project) -> tuple[dict[str, Any], list[int]]:
+    """The same, and the ids of the annotators in them: for the console, never for exports. Two queries if stored."""
     report = QualityReport.objects.filter(project=project).first()
     newest, is_small = _newest_judgement(project)
-    if report is None or (_is_behind(report, newest) and is_small):
-        if is_small:
-            report = compute_report(project=project, at=at) or report
-        else:
-            report, _ = QualityReport.objects.get_or_create(project=project)
+    if is_small and (report is None or _is_behind(report, newest)):
+        report = compute_report(project=project) or report
+    elif report is None:
+        report, _ = QualityReport.objects.get_or_create(project=project)
     if report is None or report.computed_at is None or report.shape != SHAPE:
         figures = nothing_yet("the figures are being computed; they are here in a minute or two")
-        return figures | {"computed_at": None, "n_judgements_since": 0}
+        return figures | {"computed_at": None, "n_judgements_since": 0}, []
     n_since = 0
     if newest > report.up_to_judgement:
         n_since = Judgement.objects.filter(project=project, pk__gt=report.up_to_judgement).count()
-    return report.figures | {"computed_at": report.computed_at.isoformat(), "n_judgements_since": n_since}
+    figures = report.figures | {"computed_at": report.computed_at.isoformat(), "n_judgements_since": n_since}
+    return figures, report.consensus["annotators"]
 
 
 def compute_report(*, project: Project, at: datetime | None = None) -> QualityReport | None:

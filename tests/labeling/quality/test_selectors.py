@@ -9,7 +9,7 @@ from labeling.quality.selectors import (
     standing_judgements,
     tasks_with_rankings,
 )
-from labeling.quality.services import quality_figures
+from labeling.quality.services import figures_and_annotators, quality_figures
 from tests import factories
 
 
@@ -29,7 +29,8 @@ def test_people_who_always_agree_agree_wholly(project, annotator, other_annotato
     assert figures["agreement"]["pairwise_raw"]["value"] == 1.0
     assert figures["agreement"]["pairwise_raw"]["n"] == 12
     assert figures["agreement"]["pairwise_raw"]["low"] < 1
-    names = {annotators_by_pseudonym(project)[row["annotator"]] for row in figures["annotators"]}
+    _, ids = figures_and_annotators(project)
+    names = {annotators_by_pseudonym(project, ids)[row["annotator"]] for row in figures["annotators"]}
     assert names == {annotator, other_annotator}
     assert all(row["agreement_with_consensus"]["value"] == 1.0 for row in figures["annotators"])
     assert all(row["seconds_median"] == 5.0 for row in figures["annotators"])
