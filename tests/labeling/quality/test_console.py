@@ -55,7 +55,8 @@ def test_a_record_counts_only_what_others_are_of_one_mind_on(judged, annotator):
     of_careless, of_careful = person_record(judged, careless), person_record(judged, annotator)
     assert of_careless.n_alone > of_careful.n_alone
     assert all(0 < item.n_alone <= item.n_pairs == 3 and item.n_others == 2 for item in of_careless.alone)
-    assert len(of_careful.trend) == 2 and sum(part.n_rankings for part in of_careful.trend) == of_careful.n_shared
+    assert len(of_careful.trend) == of_careful.n_shared // 10 >= 2
+    assert sum(part.n_rankings for part in of_careful.trend) == of_careful.n_shared
     seconds = [part.seconds_median for part in of_careful.by_time]
     assert seconds == sorted(seconds)
 
