@@ -1,5 +1,6 @@
 """How good a project's judgements are."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,11 +50,13 @@ def consensus_of_tasks(project: Project, tasks: Sequence[Task]) -> list[dict[str
     rankings = Rankings.of(
         (numbers[task], by.setdefault(annotator, len(by)), ranking) for task, annotator, _, ranking in rows
     )
+    n_judgements = Counter(task for task, *_ in rows)
+    n_people = Counter(task for task, _, kind, _ in rows if kind == User.Kind.HUMAN)
     found: list[dict[str, Any]] = [
         {
             "task": task.public_id,
-            "n_judgements": sum(row[0] == task.pk for row in rows),
-            "n_people": sum(row[0] == task.pk and row[2] == User.Kind.HUMAN for row in rows),
+            "n_judgements": n_judgements[task.pk],
+            "n_people": n_people[task.pk],
             "pairs": [], "ranking": None, "points": None, "scores": None,
         }
         for task in tasks

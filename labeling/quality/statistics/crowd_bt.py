@@ -94,7 +94,7 @@ def crowd_bt(
     if reliability is None:
         start = numpy.concatenate([start, LOGIT_AT_START * scale])
     # Known reliabilities leave a small problem, solved to the last digit; a large one to what can be seen.
-    ends = {"ftol": 1e-9, "gtol": 1e-4} if reliability is None else {"ftol": 1e-14, "gtol": 1e-8}
+    ends = {"ftol": 1e-7, "gtol": 1e-4} if reliability is None else {"ftol": 1e-14, "gtol": 1e-8}
     found = minimize(
         loss, start, jac=True, method="L-BFGS-B",
         options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 4} | ends,
