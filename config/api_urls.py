@@ -36,6 +36,7 @@ urlpatterns = [
     path("projects/<slug:slug>/conversation/", conversation.SettingsView.as_view(), name="conversation_settings"),
     path("projects/<slug:slug>/conversations/", conversation.ConversationsView.as_view(), name="conversations"),
     path("projects/<slug:slug>/quality/", quality.QualityView.as_view(), name="quality"),
+    path("projects/<slug:slug>/consensus/", quality.ConsensusView.as_view(), name="consensus"),
     path("projects/<slug:slug>/snapshots/", preferences.SnapshotsView.as_view(), name="snapshots"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),

@@ -164,6 +164,7 @@ CELERY_BEAT_SCHEDULE = {
     "free expired leases": {"task": "labeling.annotation.tasks.free_expired_leases", "schedule": 10.0},
     "hand on lost runs": {"task": "training.runs.tasks.sweep_runs", "schedule": 10.0},
     "advance iterations": {"task": "training.loop.tasks.advance_iterations", "schedule": 5.0},
+    "compute quality reports": {"task": "labeling.quality.tasks.compute_due_reports", "schedule": 30.0},
     "forget old events": {"task": "labeling.live.tasks.forget_old_events", "schedule": 3600.0},
 }
 

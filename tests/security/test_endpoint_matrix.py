@@ -18,6 +18,7 @@ from labeling.annotation.services import take_lease
 from labeling.conversation.models import Conversation, Turn
 from labeling.images.services import store_image
 from labeling.preferences.services import create_snapshot
+from labeling.projects.services import pseudonym_of
 from tests import factories
 from tests.labeling.images.pictures import png
 from tests.security.routes import METHODS, ROUTES, Api, Page, Public
@@ -60,7 +61,7 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,
-        "conversation_id": talk.public_id,
+        "conversation_id": talk.public_id, "pseudonym": pseudonym_of(project, annotator),
         "user_id": reviewer.pk, "image_id": picture.public_id, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",
     }  # fmt: skip
 

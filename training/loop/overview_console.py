@@ -6,7 +6,7 @@ from django.views.decorators.http import require_safe
 from labeling.annotation.selectors import queue_figures
 from labeling.projects.console_access import console_page, show
 from labeling.projects.models import Project
-from labeling.quality.selectors import cached_agreement
+from labeling.quality.services import quality_figures
 from training.loop import overview
 
 
@@ -39,6 +39,6 @@ def front_page(request: HttpRequest, project: Project) -> HttpResponse:
         pace=pace,
         forecast=overview.days_in_words(pace.days_left),
         plot=plot,
-        quality=cached_agreement(project),
+        quality=quality_figures(project),
         at_work=overview.at_work(project),
     )

@@ -1,12 +1,20 @@
+import pytest
+
 from labeling.accounts.models import User
 from labeling.annotation.services import submit_judgement, take_lease
 from labeling.projects.services import add_member, change_project
-from labeling.quality.selectors import annotators_by_pseudonym, project_agreement
+from labeling.quality.selectors import (
+    annotators_by_pseudonym,
+    consensus_of_tasks,
+    standing_judgements,
+    tasks_with_rankings,
+)
+from labeling.quality.services import figures_and_annotators, quality_figures
 from tests import factories
 
 
 def test_no_judgements_give_figures_that_say_why_they_are_missing(project):
-    figures = project_agreement(project)
+    figures = quality_figures(project)
     assert (figures["n_tasks"], figures["n_judgements"], figures["annotators"]) == (0, 0, [])
     assert figures["agreement"]["pairwise_raw"]["value"] is None
     assert "not defined" in figures["agreement"]["krippendorff_alpha_nominal"]["method"]
@@ -16,12 +24,13 @@ def test_people_who_always_agree_agree_wholly(project, annotator, other_annotato
     factories.fill_project(project, 4, overlap=2)
     for person in (annotator, other_annotator):
         factories.judge_all(project, person)
-    figures = project_agreement(project)
+    figures = quality_figures(project)
     assert figures["n_judgements"] == 8
     assert figures["agreement"]["pairwise_raw"]["value"] == 1.0
     assert figures["agreement"]["pairwise_raw"]["n"] == 12
     assert figures["agreement"]["pairwise_raw"]["low"] < 1
-    names = {annotators_by_pseudonym(project)[row["annotator"]] for row in figures["annotators"]}
+    _, ids = figures_and_annotators(project)
+    names = {annotators_by_pseudonym(project, ids)[row["annotator"]] for row in figures["annotators"]}
     assert names == {annotator, other_annotator}
     assert all(row["agreement_with_consensus"]["value"] == 1.0 for row in figures["annotators"])
     assert all(row["seconds_median"] == 5.0 for row in figures["annotators"])
@@ -33,7 +42,7 @@ def test_simulated_annotators_are_named_and_kept_out_of_the_figure_of_people(pro
     factories.fill_project(project, 3, overlap=2)
     for person in (annotator, robot):
         factories.judge_all(project, person)
-    figures = project_agreement(project)
+    figures = quality_figures(project)
     assert figures["annotator_kinds"] == {"human": 1, "simulated": 1}
     assert figures["agreement"]["pairwise_raw"]["n"] == 9
     assert figures["agreement_of_people"]["pairwise_raw"]["value"] is None
@@ -47,14 +56,7 @@ def test_superseded_judgements_do_not_count(project, annotator):
     factories.judge_all(project, annotator)
     judgement = project.judgements.get()
     revise_judgement(judgement=judgement, submission_key="again", body={"ranking": [["a", "b", "c"]]})
-    assert project_agreement(project)["n_judgements"] == 1
-
-
-def test_the_number_of_queries_does_not_grow(project, annotator, django_assert_num_queries):
-    factories.fill_project(project, 6)
-    factories.judge_all(project, annotator)
-    with django_assert_num_queries(1):
-        project_agreement(project)
+    assert quality_figures(project)["n_judgements"] == 1
 
 
 def rate_all(project, annotator, score):
@@ -76,10 +78,10 @@ def test_ratings_of_two_people_have_an_alpha_for_each_axis_and_no_ranking_is_nee
     change_project(project=project, form={"ranking": False, "acceptable": True, "ratings": scales})
     factories.fill_project(project, 4, overlap=2)
     rate_all(project, annotator, lambda number: 1 + 2 * number)
-    alone = project_agreement(project)["agreement"]
+    alone = quality_figures(project)["agreement"]
     assert not [name for name in alone if ":" in name]
     rate_all(project, other_annotator, lambda number: (2, 3, 5)[number])
-    figures = project_agreement(project)
+    figures = quality_figures(project)
     alpha = figures["agreement"]["krippendorff_alpha_interval:help"]
     assert (alpha["n"], alpha["value"] > 0.8) == (12, True)
     assert figures["agreement"]["krippendorff_alpha_nominal:acceptable"]["value"] == 1.0
@@ -97,7 +99,7 @@ def test_ratings_by_people_alone_have_a_figure_of_their_own(project, annotator):
     factories.fill_project(project, 3, overlap=2)
     for person in (annotator, robot):
         rate_all(project, person, lambda number: 1 + number)
-    figures = project_agreement(project)
+    figures = quality_figures(project)
     assert "krippendorff_alpha_interval:help" in figures["agreement"]
     assert "krippendorff_alpha_interval:help" not in figures["agreement_of_people"]
 
@@ -108,6 +110,48 @@ def test_tasks_of_one_completion_and_demonstrations_break_no_figure(project, ann
     for person in (annotator, other_annotator):
         while lease := take_lease(project=project, annotator=person):
             submit_judgement(lease=lease, submission_key=f"{person.pk}-{lease.pk}", body={"demonstration": "Mine."})
-    figures = project_agreement(project)
+    figures = quality_figures(project)
     assert figures["n_judgements"] > 0
     assert all(row["agreement_with_consensus"]["value"] is None for row in figures["annotators"])
+
+
+def test_a_consensus_names_completions_and_has_a_probability_for_each_pair(project, annotator, other_annotator):
+    factories.fill_project(project, 4, overlap=2)
+    for person in (annotator, other_annotator):
+        factories.judge_all(project, person)
+    quality_figures(project)
+    tasks = list(tasks_with_rankings(project).order_by("pk"))
+    assert len(tasks) == 4
+    row = consensus_of_tasks(project, tasks)[0]
+    ids = [str(pk) for pk in sorted(tasks[0].completions.values_list("pk", flat=True))]
+    assert row["ranking"] == [[pk] for pk in ids]  # factories rank in the order of ids
+    assert (row["task"], row["n_judgements"], row["n_people"]) == (tasks[0].public_id, 2, 2)
+    assert len(row["pairs"]) == 3
+    for pair in row["pairs"]:
+        assert pair["p_first"] + pair["p_second"] + pair["p_tie"] == pytest.approx(1)
+        assert pair["p_first"] > 0.9 and pair["n"] == 2
+    assert sorted(row["scores"], key=row["scores"].get, reverse=True) == ids
+    assert row["points"][ids[0]] > row["points"][ids[2]]
+
+
+def test_a_consensus_takes_two_queries_whatever_the_number_of_tasks(project, annotator, django_assert_num_queries):
+    factories.fill_project(project, 6)
+    factories.judge_all(project, annotator)
+    tasks = list(tasks_with_rankings(project))
+    with django_assert_num_queries(2):
+        assert len(consensus_of_tasks(project, tasks)) == 6
+
+
+def test_tasks_that_nobody_ranked_have_no_consensus(project, annotator):
+    factories.fill_project(project, 3)
+    factories.judge_all(project, annotator, limit=1)
+    assert tasks_with_rankings(project).count() == 1
+    rows = consensus_of_tasks(project, list(project.tasks.all()))
+    assert sorted(row["ranking"] is None for row in rows) == [False, True, True]
+    assert consensus_of_tasks(project, []) == []
+
+
+def test_gold_tasks_and_superseded_judgements_stay_out_of_standing_judgements(filled_project, annotator):
+    factories.judge_all(filled_project, annotator)
+    filled_project.tasks.filter(pk=filled_project.tasks.first().pk).update(purpose="gold")
+    assert standing_judgements(filled_project).count() == 4

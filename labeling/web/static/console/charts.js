@@ -3,7 +3,7 @@
 // <div data-plots="curves" data-source="ID" data-url="..." data-name="run-7">   ID: json_script of {rows, last}
 //     rows: [{n, step, metrics: {name: number}}]; on news what came after `last` is fetched from data-url
 // <div data-plots="panels" data-source="ID" data-name="throughput">             ID: json_script of {x, panels}
-//     panels: [{key, title, unit, kind: "line" | "bar", series: [{label, points: [[x, y]]}]}]
+//     panels: [{key, title, unit, kind: "line" | "bar", series: [{label, points: [[x, y]], colour, isBound}]}]; a bound is a thin dotted line
 //
 // Each plot gets a title, its unit, keys, a sentence for those who don't see it, a table and a CSV file.
 
@@ -169,9 +169,9 @@ class Plot {
         data: isTime ? series.points.map((point, at) => ({ x: data.labels[at], y: point[1] })) : series.points.map(([x, y]) => ({ x, y })),
         borderColor: ink,
         backgroundColor: ink,
-        borderWidth: panel.kind === "bar" ? 0 : series.isEval ? 2 : 1.5,
-        borderDash: series.isEval ? [5, 3] : [],
-        pointRadius: series.isEval || series.points.length < 3 ? 2.5 : 0,
+        borderWidth: panel.kind === "bar" ? 0 : series.isBound ? 1 : series.isEval ? 2 : 1.5,
+        borderDash: series.isBound ? [2, 3] : series.isEval ? [5, 3] : [],
+        pointRadius: !series.isBound && (series.isEval || series.points.length < 3) ? 2.5 : 0,
         pointHitRadius: 8,
         maxBarThickness: 26,
       });
@@ -209,7 +209,7 @@ class Plot {
       line.style.color = colour(PALETTE[(series.colour ?? index) % PALETTE.length]);
       const stroke = document.createElementNS("http://www.w3.org/2000/svg", "path");
       stroke.setAttribute("d", "M0 4H18");
-      if (series.isEval) stroke.setAttribute("stroke-dasharray", "5 3");
+      if (series.isEval || series.isBound) stroke.setAttribute("stroke-dasharray", series.isBound ? "2 3" : "5 3");
       line.append(stroke);
       key.append(line, series.label);
       return key;
