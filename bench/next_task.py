@@ -85,8 +85,9 @@ def measure(ways: list[str], n: int, n_completions: int, think: float) -> dict[s
     call_command("migrate", verbosity=0)
     call_command("collectstatic", interactive=False, verbosity=0)
     from labeling.web.processes import ProcessGroup, site_processes, wait_until_ready
+    from tests.ports import free_port
 
-    port = free_port()
+    port = free_port(3)
     figures = {}
     with ProcessGroup(site_processes(host="127.0.0.1", port=port, worker=False)[:1]) as group, sync_playwright() as running:
         address = f"http://127.0.0.1:{port}"
@@ -208,20 +209,6 @@ def markdown(draw: random.Random, n_characters: int) -> str:
 def summary(laps: list[float]) -> dict[str, float]:
     cuts = statistics.quantiles(laps, n=100, method="inclusive")
     return {"n": len(laps), "p50": cuts[49], "p95": cuts[94], "p99": cuts[98], "worst": max(laps), "mean": statistics.mean(laps)}
-
-
-def free_port() -> int:
-    import socket
-
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 if __name__ == "__main__":

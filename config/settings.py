@@ -105,7 +105,7 @@ try:
 except (ValueError, KeyError) as error:
     raise ImproperlyConfigured(f"PREFLOOP_DATABASE_URL is not a database address: {error}") from error
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATABASES["default"]["ENGINE"] = "labeling.web.sqlite"
+    DATABASES["default"]["ENGINE"] = "labeling.database.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         # Writers queue for the lock instead of failing half way; FULL: what was acknowledged survives a power cut.
         "transaction_mode": "IMMEDIATE",

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 from labeling.accounts.models import ApiToken, User
 from labeling.accounts.services import digest_of
-from labeling.web.prepared import prepared
+from labeling.database.prepared import prepared
 
 LAST_USED_EVERY = timedelta(minutes=5)
 

@@ -11,9 +11,9 @@ from django.utils.timezone import now
 from labeling.accounts.models import User
 from labeling.accounts.roles import READING
 from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.database.prepared import prepared
 from labeling.projects.models import Membership, Project
 from labeling.projects.selectors import projects_of
-from labeling.web.prepared import prepared
 
 KEYS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from labeling.database.prepared import insert
 from labeling.live.models import Event
-from labeling.web.prepared import insert
 
 
 def notify(group: str, name: str, **payload: Any) -> None:

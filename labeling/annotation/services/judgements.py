@@ -13,11 +13,11 @@ from labeling.annotation.errors import AlreadyJudged, KeyReused, LeaseLost, NotR
 from labeling.annotation.models import Judgement, Lease, Slot, Task
 from labeling.annotation.queue import free_slots
 from labeling.annotation.selectors import keys_of, shown_completions
+from labeling.database.prepared import insert, prepared, prepared_update
 from labeling.live.services import notify
 from labeling.projects.feedback import PER_COMPLETION, Answer, check_answer, needs_contents
 from labeling.projects.models import Completion
 from labeling.projects.text import canonical_json, sha256
-from labeling.web.prepared import insert, prepared, prepared_update
 
 
 @dataclass(frozen=True)

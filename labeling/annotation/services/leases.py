@@ -15,11 +15,11 @@ from labeling.annotation.errors import LeaseLost
 from labeling.annotation.models import Lease, Slot, Task, TaskCompletion, new_public_id
 from labeling.annotation.queue import Taken, free_slots, take_slot
 from labeling.annotation.selectors import cap_reached, member_at_work
+from labeling.database.prepared import insert, prepared
 from labeling.live.services import notify
 from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import current_guideline
 from labeling.projects.text import canonical_json, sha256
-from labeling.web.prepared import insert, prepared
 
 MAX_OPEN_LEASES = 3  # the one being judged, the next one prefetched, one for a second tab
 

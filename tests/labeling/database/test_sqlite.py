@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import DatabaseError, connection, transaction
 
+from labeling.database.sqlite import base
 from labeling.live.models import Event
-from labeling.web.sqlite import base
 from tests.services.databases import use_database_file
 
 use_database_file()

@@ -9,8 +9,8 @@ from django.utils.timezone import now
 from labeling.accounts.models import User
 from labeling.annotation.models import Lease, Task
 from labeling.annotation.services import take_lease
+from labeling.database.prepared import insert, prepared, prepared_update
 from labeling.live.models import Event
-from labeling.web.prepared import insert, prepared, prepared_update
 from tests import factories
 
 pytestmark = pytest.mark.django_db
