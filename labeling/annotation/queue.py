@@ -8,10 +8,12 @@ whoever it was made for, such as a turn of a conversation.
 Where tasks want several judgements, those that a person has judged stay free for others. So that nobody walks past
 their own again and again, `Membership.queue_places` remembers how far the person has come: everything up to there is
 theirs already, or came back and is at the front. It holds for one `Project.queue_version`, which rises when
-tasks come in or move. Remembering late costs a few steps, so it is written only now and then.
+tasks come in or move, and for some minutes: a slot passed over because somebody was taking it just then, and whose
+taking failed, is met the next time round. Remembering late costs a few steps, so it is written only now and then.
 """
 
 import random
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +29,7 @@ _FRONT = 2**60  # more than all priorities together
 _FRONT_ENDS = -(2**59)
 MOST_PRIORITY = 1000
 REMEMBERED_EVERY = 32  # tasks, on average
+REMEMBERED_SECONDS = 600
 
 # Counts and not NOT EXISTS, and the pool in the order: else PostgreSQL, before it has statistics, joins and sorts the
 # whole queue to find its first row.
@@ -43,7 +46,7 @@ _CANDIDATE = """(
 _TAKE = """
 UPDATE annotation_slot SET state = 'leased', expires_at = %(expires_at)s, holder_id = %(annotator)s
 WHERE id = COALESCE({candidates}, NULL)
-RETURNING id, task_id, position"""
+RETURNING id, task_id, position, pool_id"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def take_slot(member: Membership, expires_at: datetime) -> Taken | None:
     began by taking the write lock; on PostgreSQL a slot that somebody else is taking right now is passed over.
     """
     project = member.project
-    places = member.queue_places if member.queue_places.get("version") == project.queue_version else {}
+    places = _places(member)
     parameters: dict[str, Any] = {
         "project": project.pk,
         "annotator": member.user_id,
@@ -81,15 +84,19 @@ def take_slot(member: Membership, expires_at: datetime) -> Taken | None:
         found = cursor.fetchone()
     if found is None:
         return None
-    slot_id, task_id, position = found
+    slot_id, task_id, position, pool = found
     if position > _FRONT_ENDS and random.random() < 1 / REMEMBERED_EVERY:
-        _remember(member, slot_id, position, places)
+        # One less: whatever of this task the queue holds is no longer the person's either, but costs one step.
+        member.queue_places = {
+            "version": project.queue_version, "since": time.time(), **places, str(pool or ""): position - 1,
+        }  # fmt: skip
+        Membership.objects.filter(pk=member.pk).update(queue_places=member.queue_places)
     return Taken(slot_id, task_id)
 
 
 def free_for(member: Membership) -> QuerySet[Slot]:
     """Slots that the queue holds for this member, in no order; the rules of `take_slot` in the words of the ORM."""
-    places = member.queue_places if member.queue_places.get("version") == member.project.queue_version else {}
+    places = _places(member)
     ahead = Q()
     for pool in [*member.pool_ids, None]:
         place = int(places.get(str(pool or ""), _FRONT_ENDS))
@@ -103,15 +110,14 @@ def free_for(member: Membership) -> QuerySet[Slot]:
     return Slot.objects.filter(ahead, ~Exists(theirs), ~Exists(wrote), project=member.project_id, state=Slot.State.FREE)
 
 
+def _places(member: Membership) -> dict[str, Any]:
+    places = member.queue_places
+    is_good = places.get("version") == member.project.queue_version
+    return places if is_good and time.time() - places["since"] < REMEMBERED_SECONDS else {}
+
+
 def _adapted(at: datetime) -> Any:
     return connection.ops.adapt_datetimefield_value(at)
-
-
-def _remember(member: Membership, slot_id: int, position: int, places: dict[str, Any]) -> None:
-    pool = Slot.objects.values_list("pool_id", flat=True).get(pk=slot_id)
-    # One less: whatever of this task the queue holds is no longer the person's either, but costs one step.
-    member.queue_places = {**places, "version": member.project.queue_version, str(pool or ""): position - 1}
-    Membership.objects.filter(pk=member.pk).update(queue_places=member.queue_places)
 
 
 def reopen_queue(project: Project) -> None:

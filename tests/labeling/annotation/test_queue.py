@@ -43,7 +43,8 @@ def add_tasks(project, n: int, start: int, **wanted) -> list[Task]:
     return made
 
 
-def test_the_next_task_takes_four_statements_however_much_is_done_or_waiting(project, annotator, other_annotator):
+def test_the_next_task_takes_four_statements_however_much_is_done_or_waiting(project, annotator, monkeypatch):
+    monkeypatch.setattr(queue, "REMEMBERED_EVERY", 10**15)
     factories.fill_project(project, 30, overlap=2)
     counts = []
     for judged in (0, 12):
@@ -81,6 +82,20 @@ def test_tasks_that_come_in_are_met_whatever_place_was_remembered(project, annot
         keys = "abc"[: len(lease.order_shown)]
         submit_judgement(lease=lease, submission_key=f"s{lease.pk}", body={"ranking": [[key] for key in keys]})
     assert given == [urgent.pk, *sorted(set(given) - {urgent.pk, patient.pk}), patient.pk] and len(given) == 4
+
+
+def test_a_place_is_forgotten_after_some_minutes(project, annotator, always_remembers, monkeypatch):
+    factories.fill_project(project, 4)
+    factories.judge_all(project, annotator, limit=3)
+    behind = Slot.objects.filter(project=project, position=place(annotator)[""])
+    # As if the taking of it by somebody else had failed.
+    Slot.objects.filter(project=project, state="free").update(state="done")
+    stray = behind.get()
+    Lease.objects.filter(slot=stray).delete()
+    Slot.objects.filter(pk=stray.pk).update(state="free", holder=None, expires_at=None)
+    assert take_lease(project=project, annotator=annotator) is None
+    monkeypatch.setattr(queue, "REMEMBERED_SECONDS", 0)
+    assert take_lease(project=project, annotator=annotator).slot == stray
 
 
 def test_what_comes_back_is_handed_out_first_and_not_to_those_who_passed(
