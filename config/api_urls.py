@@ -11,6 +11,7 @@ from labeling.conversation import api as conversation
 from labeling.images import api as images
 from labeling.preferences import api as preferences
 from labeling.projects import api as projects
+from labeling.quality import adjudication_api as adjudication
 from labeling.quality import api as quality
 from training.loop import api as loop
 from training.registry import api as registry
@@ -36,6 +37,9 @@ urlpatterns = [
     path("projects/<slug:slug>/conversation/", conversation.SettingsView.as_view(), name="conversation_settings"),
     path("projects/<slug:slug>/conversations/", conversation.ConversationsView.as_view(), name="conversations"),
     path("projects/<slug:slug>/quality/", quality.QualityView.as_view(), name="quality"),
+    path("projects/<slug:slug>/adjudications/", adjudication.AdjudicationsView.as_view(), name="adjudications"),
+    path("projects/<slug:slug>/contradictions/", adjudication.ContradictionsView.as_view(), name="contradictions"),
+    path("tasks/<str:task_id>/adjudication/", adjudication.AdjudicationView.as_view(), name="adjudication"),
     path("projects/<slug:slug>/snapshots/", preferences.SnapshotsView.as_view(), name="snapshots"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),

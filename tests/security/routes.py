@@ -27,6 +27,7 @@ EVERYONE = MEMBERS | OUTSIDE
 ANNOTATING, READING, TRAINING, STEERING = (
     frozenset(map(str, group)) for group in (roles.ANNOTATING, roles.READING, roles.TRAINING, roles.STEERING)
 )
+REVIEWING = frozenset(map(str, roles.REVIEWING))
 HOLDER = frozenset({"annotator"})  # the lease, judgement and token of the table are the annotator's
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -115,6 +116,10 @@ ROUTES: dict[str, Page | Public | Api] = {
     P: READ,
     f"{P}tasks/": STEER,
     f"{P}quality/": READ,
+    f"{P}adjudication/": Page(get=REVIEWING),
+    f"{P}adjudication/mode/": Page(post=STEERING),
+    f"{P}adjudication/<str:task_id>/": Page(get=REVIEWING, post=REVIEWING),
+    f"{P}guidelines/notes/<int:adjudication_id>/": Page(post=STEERING),
     f"{P}conversation/": STEER,
     f"{P}conversation/servers/": READ,
     f"{P}preview/": STEER,
@@ -170,6 +175,9 @@ ROUTES: dict[str, Page | Public | Api] = {
     f"{V1}conversations/<str:conversation_id>/turns/<int:number>/stop/": Api(post=HOLDER, sees=HOLDER),
     f"{V1}{P}quality/": Api(get=READING),
     f"{V1}{P}reports/": Api(get=READING),
+    f"{V1}{P}adjudications/": Api(get=READING),
+    f"{V1}{P}contradictions/": Api(post=TRAINING),
+    f"{V1}tasks/<str:task_id>/adjudication/": Api(get=REVIEWING, post=REVIEWING),
     f"{V1}{P}snapshots/": Api(get=READING, post=TRAINING),
     f"{V1}{P}runs/": Api(get=READING, post=TRAINING),
     f"{V1}{P}iterations/": Api(get=READING, post=TRAINING),
