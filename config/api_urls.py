@@ -28,6 +28,7 @@ urlpatterns = [
     path("projects/", projects.ProjectsView.as_view(), name="projects"),
     path("projects/<slug:slug>/", projects.ProjectView.as_view(), name="project"),
     path("projects/<slug:slug>/members/", projects.MembersView.as_view(), name="members"),
+    path("projects/<slug:slug>/guideline/read/", projects.GuidelineReadView.as_view(), name="read_guideline"),
     path("projects/<slug:slug>/imports/", projects.ImportsView.as_view(), name="imports"),
     path("projects/<slug:slug>/images/", images.ImagesView.as_view(), name="images"),
     path("projects/<slug:slug>/tasks/", annotation.TasksView.as_view(), name="tasks"),
