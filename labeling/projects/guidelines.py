@@ -7,7 +7,7 @@ from collections.abc import Iterator
 TOKENS = re.compile(r"\s+|\w+|[^\w\s]")
 MOST_TOKENS = 1500  # of a changed passage; beyond, its lines are shown as out and in
 CONTEXT = 2  # lines around a change
-ALIKE = 0.4  # below, two passages are not one that was changed
+ALIKE = 0.6  # of the shorter passage; with less in common, two are not one that was changed
 
 # (kind, text): `same`, `removed`, `added`, or `gap` where equal lines are left out
 Part = tuple[str, str]
@@ -15,7 +15,10 @@ Part = tuple[str, str]
 
 def changed_parts(before: str, after: str) -> list[Part]:
     """The words that went and came, with some lines around them. Equal texts give []."""
-    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    # The last line ends like the others, so that it isn't another one once something follows it.
+    old, new = (
+        (text.replace("\r\n", "\n").rstrip("\n") + "\n").splitlines(keepends=True) for text in (before, after)
+    )
     parts: list[Part] = []
     for group in difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(CONTEXT):
         if parts or group[0][1] > 0:
@@ -33,8 +36,8 @@ def _words(gone: str, come: str) -> list[Part]:
     if max(len(old), len(new)) > MOST_TOKENS:
         return [("removed", gone), ("added", come)]
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    shared = sum(not token.isspace() for block in matcher.get_matching_blocks() for token in old[block.a : block.a + block.size])
-    if 2 * shared < ALIKE * sum(not token.isspace() for token in (*old, *new)):
+    shared = sum(_n_words(old[block.a : block.a + block.size]) for block in matcher.get_matching_blocks())
+    if not shared or shared < ALIKE * min(_n_words(old), _n_words(new)):
         return [("removed", gone), ("added", come)]
     parts: list[Part] = []
     for kind, from_old, to_old, from_new, to_new in matcher.get_opcodes():
@@ -43,6 +46,10 @@ def _words(gone: str, come: str) -> list[Part]:
         else:
             parts += [("removed", "".join(old[from_old:to_old])), ("added", "".join(new[from_new:to_new]))]
     return parts
+
+
+def _n_words(tokens: list[str]) -> int:
+    return sum(not token.isspace() for token in tokens)
 
 
 def _joined(parts: list[Part]) -> Iterator[Part]:

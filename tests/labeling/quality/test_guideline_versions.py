@@ -51,6 +51,7 @@ def test_the_words_that_went_and_came():
         ("same", "Be short and "), ("removed", "kind"), ("added", "true"), ("same", ".\n"),
     ]  # fmt: skip
     assert changed_parts("a\n", "a\n") == []
+    assert changed_parts("a", "a\nb") == [("same", "a\n"), ("added", "b\n")]
 
 
 def test_what_is_far_from_a_change_is_left_out():
@@ -74,8 +75,9 @@ def test_passages_that_share_little_are_shown_whole():
 def test_both_texts_can_be_put_together_again_where_nothing_is_left_out(before, after):
     parts = changed_parts(before, after)
     if not any(kind == "gap" for kind, _ in parts):
-        assert "".join(text for kind, text in parts if kind != "added") == before
-        assert "".join(text for kind, text in parts if kind != "removed") == after
+        for gone, text in (("added", before), ("removed", after)):
+            whole = text.replace("\r\n", "\n").rstrip("\n") + "\n"
+            assert "".join(part for kind, part in parts if kind != gone) == whole
 
 
 # --- on the bench -------------------------------------------------------------------------------
