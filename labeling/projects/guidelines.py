@@ -16,9 +16,7 @@ Part = tuple[str, str]
 def changed_parts(before: str, after: str) -> list[Part]:
     """The words that went and came, with some lines around them. Equal texts give []."""
     # The last line ends like the others, so that it isn't another one once something follows it.
-    old, new = (
-        (text.replace("\r\n", "\n").rstrip("\n") + "\n").splitlines(keepends=True) for text in (before, after)
-    )
+    old, new = ((text.replace("\r\n", "\n").rstrip("\n") + "\n").splitlines(keepends=True) for text in (before, after))
     parts: list[Part] = []
     for group in difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(CONTEXT):
         if parts or group[0][1] > 0:

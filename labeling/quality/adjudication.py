@@ -112,7 +112,11 @@ class AdjudicationBench(Bench):
     @property
     def shows_reason(self) -> bool:
         """Why it is in the queue; to one who judges blind, not before it is settled."""
-        return self.disagreement is not None and (self.review.said_at is None or self.standing is not None) and self.sees_votes
+        return (
+            self.disagreement is not None
+            and (self.review.said_at is None or self.standing is not None)
+            and self.sees_votes
+        )
 
     @property
     def submit_words(self) -> str:

@@ -66,7 +66,15 @@ class AdjudicationSerializer(serializers.Serializer):
     created_at = serializers.DateTimeField()
 
     def to_representation(self, row: Adjudication) -> dict[str, Any]:
-        same = ("outcome", "none_acceptable", "rationale", "blind", "votes_seen_at", "becomes_gold", "note_to_guideline")
+        same = (
+            "outcome",
+            "none_acceptable",
+            "rationale",
+            "blind",
+            "votes_seen_at",
+            "becomes_gold",
+            "note_to_guideline",
+        )
         return super().to_representation(
             {
                 **{name: getattr(row, name) for name in (*same, "note_settled_at", "created_at")},
@@ -84,7 +92,9 @@ class TaskToSettleSerializer(serializers.Serializer):
     id = serializers.CharField()
     prompt = MessageSerializer(many=True)
     completions = CompletionOfTaskSerializer(many=True)
-    adjudication = AdjudicationSerializer(allow_null=True, help_text="what stands; name it in `supersedes` to replace it")
+    adjudication = AdjudicationSerializer(
+        allow_null=True, help_text="what stands; name it in `supersedes` to replace it"
+    )
 
 
 class OutcomeSerializer(StrictSerializer):
@@ -113,7 +123,9 @@ class TaskBeliefSerializer(StrictSerializer):
 
 class ContradictionsSerializer(StrictSerializer):
     model_key = Text(max_length=120)
-    calibrated = Flag(help_text="its probabilities were held against held-out judgements; only then do tasks enter the queue")
+    calibrated = Flag(
+        help_text="its probabilities were held against held-out judgements; only then do tasks enter the queue"
+    )
     tasks = serializers.ListField(child=TaskBeliefSerializer(), min_length=1, max_length=MAX_TASKS)
 
 
@@ -124,7 +136,7 @@ class RecordedSerializer(serializers.Serializer):
 
 class AdjudicationsView(ApiView):
     @describe(
-        "list_adjudications", tag="quality", answers={200: page_of(AdjudicationSerializer)}, errors=[404],
+        "list_adjudications", tag="annotation", answers={200: page_of(AdjudicationSerializer)}, errors=[404],
         parameters=PAGE_PARAMETERS,
     )  # fmt: skip
     def get(self, request: Request, slug: str) -> Response:
@@ -138,7 +150,7 @@ class AdjudicationsView(ApiView):
 class AdjudicationView(ApiView):
     scope = ApiToken.Scope.ANNOTATE
 
-    @describe("get_task_to_settle", tag="quality", answers={200: TaskToSettleSerializer}, errors=[404])
+    @describe("get_task_to_settle", tag="annotation", answers={200: TaskToSettleSerializer}, errors=[404])
     def get(self, request: Request, task_id: str) -> Response:
         """A task with the ids of its completions, without the votes, and what stands of it."""
         task = self._task(task_id)
@@ -155,7 +167,7 @@ class AdjudicationView(ApiView):
         )
 
     @describe(
-        "adjudicate", tag="quality", body=OutcomeSerializer,
+        "adjudicate", tag="annotation", body=OutcomeSerializer,
         parameters=[header("Idempotency-Key", "the same key again changes nothing; left out, the same body does", required=False)],
         answers={200: AdjudicationSerializer, 201: AdjudicationSerializer}, errors=[404, 409],
     )  # fmt: skip
@@ -194,7 +206,7 @@ class AdjudicationView(ApiView):
 
 class ContradictionsView(ApiView):
     @describe(
-        "record_contradictions", tag="quality", body=ContradictionsSerializer, answers={201: RecordedSerializer},
+        "record_contradictions", tag="annotation", body=ContradictionsSerializer, answers={201: RecordedSerializer},
         errors=[404],
     )  # fmt: skip
     def post(self, request: Request, slug: str) -> Response:

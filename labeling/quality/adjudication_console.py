@@ -165,4 +165,3 @@ def tick_off_note(request: HttpRequest, project: Project, adjudication_id: int) 
     )
     settle_note(adjudication=note, by=request.user)
     return redirect("projects:guidelines", project.slug)
-

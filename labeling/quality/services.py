@@ -264,7 +264,10 @@ def adjudicate(
     decides = outcome == Adjudication.Outcome.RANKING
     if decides:
         _check_ranking(ranking or [], task.completions.values_list("pk", flat=True))
-    for name, text, most in (("rationale", rationale, MAX_RATIONALE), ("note_to_guideline", note_to_guideline, MAX_NOTE)):
+    for name, text, most in (
+        ("rationale", rationale, MAX_RATIONALE),
+        ("note_to_guideline", note_to_guideline, MAX_NOTE),
+    ):
         if len(text) > most:
             raise BadOutcome({name: f"has more than {most:,} characters"})
     try:

@@ -81,7 +81,9 @@ def test_a_look_counts_only_what_came_in_since_the_last(project, annotator, othe
     assert len(queries) < 12
 
 
-def test_a_look_at_many_judgements_goes_through_them_in_batches(monkeypatch, project, annotator, other_annotator, tasks):
+def test_a_look_at_many_judgements_goes_through_them_in_batches(
+    monkeypatch, project, annotator, other_annotator, tasks
+):
     monkeypatch.setattr(services, "BATCH", 2)
     monkeypatch.setattr(services, "LOOK_BACK", 0)
     for user, places in ((annotator, A), (other_annotator, B)):
@@ -204,12 +206,19 @@ def test_a_majority_of_simulated_annotators_is_none_of_people(project, agreed):
 def test_what_a_model_says_must_be_of_the_task(project, agreed, tasks, stranger):
     first, second, _ = completion_ids(agreed)
     elsewhere = completion_ids(tasks[1])[0]
-    for task, pair in ((agreed.pk, (first, elsewhere, 0.1)), (agreed.pk, (first, first, 0.1)), (agreed.pk, (first, second, 1.1)), (0, (first, second, 0.1))):
+    for task, pair in (
+        (agreed.pk, (first, elsewhere, 0.1)),
+        (agreed.pk, (first, first, 0.1)),
+        (agreed.pk, (first, second, 1.1)),
+        (0, (first, second, 0.1)),
+    ):
         with pytest.raises(BadOutcome):
             record_contradictions(project=project, model_key="rm@1", is_calibrated=True, beliefs=[Belief(task, [pair])])
     other = factories.make_project(stranger, slug="elsewhere")
     with pytest.raises(BadOutcome):
-        record_contradictions(project=other, model_key="rm@1", is_calibrated=True, beliefs=[Belief(agreed.pk, [(first, second, 0.1)])])
+        record_contradictions(
+            project=other, model_key="rm@1", is_calibrated=True, beliefs=[Belief(agreed.pk, [(first, second, 0.1)])]
+        )
 
 
 # --- settling -----------------------------------------------------------------------------------
@@ -220,7 +229,9 @@ def settle(task, by, **more):
 def test_a_ranking_is_the_truth_and_no_judgement_changes(project, task, reviewer):
     before = list(Judgement.objects.values().order_by("pk"))
     first, second, third = completion_ids(task)
-    done = settle(task, reviewer, outcome="ranking", ranking=[[second], [first, third]], becomes_gold=True, rationale=" r ")
+    done = settle(
+        task, reviewer, outcome="ranking", ranking=[[second], [first, third]], becomes_gold=True, rationale=" r "
+    )
     assert done.is_new
     assert done.adjudication.rationale == "r"
     assert adjudicated_rankings(project) == {task.pk: [[second], [first, third]]}
@@ -270,9 +281,18 @@ def test_of_two_reviewers_one_is_told_of_the_other_and_may_replace_them(project,
 @pytest.mark.parametrize("ranking", [None, [], [[1]], "short", "twice", "empty"])
 def test_a_ranking_names_every_completion_once(task, reviewer, ranking):
     first, second, third = completion_ids(task)
-    odd = {"short": [[first], [second]], "twice": [[first], [second, third], [first]], "empty": [[first, second, third], []]}
+    odd = {
+        "short": [[first], [second]],
+        "twice": [[first], [second, third], [first]],
+        "empty": [[first, second, third], []],
+    }
     with pytest.raises(BadOutcome) as caught:
-        settle(task, reviewer, outcome="ranking", ranking=odd.get(ranking, ranking) if isinstance(ranking, str) else ranking)
+        settle(
+            task,
+            reviewer,
+            outcome="ranking",
+            ranking=odd.get(ranking, ranking) if isinstance(ranking, str) else ranking,
+        )
     assert set(caught.value.fields) == {"ranking"}
     assert Adjudication.objects.count() == 0
 

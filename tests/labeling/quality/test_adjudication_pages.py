@@ -108,8 +108,12 @@ def test_leaving_it_needs_the_votes(client, page):
 
 def test_the_second_of_two_reviewers_is_told_who_was_first_and_loses_nothing(client, page, task, lead):
     client.post(page, sent(text_of(client.get(page))))
-    form = sent(text_of(client.get(page)), rationale="Long and\nthoughtful", note_to_guideline="Emoji?", becomes_gold="1")
-    first = adjudicate(task=task, by=lead, submission_key="lead-key", outcome="left", rationale="Both fine").adjudication
+    form = sent(
+        text_of(client.get(page)), rationale="Long and\nthoughtful", note_to_guideline="Emoji?", becomes_gold="1"
+    )
+    first = adjudicate(
+        task=task, by=lead, submission_key="lead-key", outcome="left", rationale="Both fine"
+    ).adjudication
     answer = client.post(page, form)
     told = text_of(answer)
     assert answer.status_code == 409
@@ -208,7 +212,10 @@ def test_a_wrong_outcome_is_refused_by_name(task, reviewer, body):
 def test_one_key_for_two_tasks_is_refused(project, task, reviewer):
     other = factories.fill_project(project, 2)[1]
     caller = Caller(reviewer)
-    assert caller.post(f"tasks/{task.public_id}/adjudication/", {"outcome": "left"}, Idempotency_Key="k").status_code == 201
+    assert (
+        caller.post(f"tasks/{task.public_id}/adjudication/", {"outcome": "left"}, Idempotency_Key="k").status_code
+        == 201
+    )
     answer = caller.post(f"tasks/{other.public_id}/adjudication/", {"outcome": "left"}, Idempotency_Key="k")
     assert (answer.status_code, code_of(answer)) == (409, "key_reused")
 
@@ -220,7 +227,12 @@ def test_contradictions_come_in_over_rest(project, task, engineer):
     caller = Caller(engineer)
     answer = caller.post("projects/support/contradictions/", body)
     assert (answer.status_code, answer.json()) == (201, {"recorded": 1, "queued": 0})  # the two people are split
-    for wrong in ({"task": "nowhere"}, {"pairs": []}, {"pairs": [{"better": first, "worse": first, "probability": 0.1}]}, {"pairs": [{"better": "x", "worse": first, "probability": 0.1}]}):
+    for wrong in (
+        {"task": "nowhere"},
+        {"pairs": []},
+        {"pairs": [{"better": first, "worse": first, "probability": 0.1}]},
+        {"pairs": [{"better": "x", "worse": first, "probability": 0.1}]},
+    ):
         assert caller.post("projects/support/contradictions/", body | {"tasks": [belief | wrong]}).status_code == 400
 
 

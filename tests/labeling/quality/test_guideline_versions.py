@@ -70,7 +70,13 @@ def test_passages_that_share_little_are_shown_whole():
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("a " * 40_000, "b " * 40_000), ("x\n" * 50_000, "y\n" * 50_000), ("", "new"), ("old", ""), ("a\n\nb", "a\r\n\nc")],
+    [
+        ("a " * 40_000, "b " * 40_000),
+        ("x\n" * 50_000, "y\n" * 50_000),
+        ("", "new"),
+        ("old", ""),
+        ("a\n\nb", "a\r\n\nc"),
+    ],
 )
 def test_both_texts_can_be_put_together_again_where_nothing_is_left_out(before, after):
     parts = changed_parts(before, after)
@@ -170,9 +176,9 @@ def test_members_who_judged_are_taken_to_have_read_what_they_judged_under(projec
     judge(project, annotator, A)
     change(project, "Third")
     Membership.objects.update(guideline_read=0)
-    importlib.import_module(
-        "labeling.annotation.migrations.0007_members_have_read_what_they_work_under"
-    ).forwards(apps, None)
+    importlib.import_module("labeling.annotation.migrations.0007_members_have_read_what_they_work_under").forwards(
+        apps, None
+    )
     assert (read_by(annotator), read_by(other_annotator)) == (2, 0)
 
 
@@ -191,7 +197,9 @@ def test_a_program_says_what_it_read_and_is_never_stopped(project, annotator, ta
 
 
 # --- for leads ----------------------------------------------------------------------------------
-def test_each_version_has_its_readers_judgements_and_agreement(client, project, lead, annotator, other_annotator, tasks):
+def test_each_version_has_its_readers_judgements_and_agreement(
+    client, project, lead, annotator, other_annotator, tasks
+):
     client.force_login(annotator)
     client.get(BENCH)
     for user, places in ((annotator, [A, A]), (other_annotator, [A, B])):
