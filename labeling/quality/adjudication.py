@@ -26,7 +26,8 @@ FORM = complete_form({"ranking": True, "ties": True, "none_acceptable": True, "r
 # --- the queue ----------------------------------------------------------------------------------
 def queue_of(project: Project) -> QuerySet[Disagreement]:
     """Tasks that wait for a reviewer, the strongest disagreement first. Steps into one index."""
-    return Disagreement.objects.filter(project=project, urgency__isnull=False).order_by("-urgency", "pk")
+    found = Disagreement.objects.filter(project=project, urgency__isnull=False, task__purpose__in=Task.COLLECTED)
+    return found.exclude(task__state=Task.State.CLOSED).order_by("-urgency", "pk")
 
 
 def n_waiting(project: Project) -> int:

@@ -194,13 +194,16 @@ class AdjudicationView(ApiView):
         return Response(AdjudicationSerializer(done.adjudication).data, status=201 if done.is_new else 200)
 
     def _task(self, task_id: str) -> Task:
-        found = Task.objects.filter(project__in=self.projects(), public_id=task_id, purpose__in=Task.COLLECTED)
+        found = Task.objects.filter(project__in=self.projects(), public_id=task_id)
         task = found.select_related("project", "prompt").prefetch_related(_with_completions()).first()
         if task is None:
             raise Http404
         member = membership_of(self.request.user, task.project)
         if member is None or member.role not in REVIEWING:
             raise PermissionDenied("This needs a reviewer or a lead")
+        # Only now: to an annotator, a gold task must answer like any other.
+        if task.purpose not in Task.COLLECTED:
+            raise Http404
         return task
 
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from labeling.accounts.models import User
 from labeling.annotation.errors import KeyReused
 from labeling.annotation.models import Judgement, Slot, Task
-from labeling.annotation.services import revise_judgement, take_lease
+from labeling.annotation.services import close_tasks_of, revise_judgement, take_lease
 from labeling.projects.services import change_project
 from labeling.quality import services
 from labeling.quality.adjudication import (
@@ -145,6 +145,18 @@ def test_gold_tasks_are_not_for_reviewers(project, task):
     Disagreement.objects.all().delete()
     refresh_disagreements()
     assert Disagreement.objects.count() == 0
+
+
+def test_a_task_that_was_closed_waits_for_nobody(project, task, reviewer):
+    close_tasks_of(prompt=task.prompt)
+    Task.objects.filter(pk=task.pk).update(state=Task.State.CLOSED)
+    assert waiting(project) == []
+
+
+def test_the_next_task_is_a_step_into_an_index(project, task):
+    plan = queue_of(project)[:50].explain()
+    if connection.vendor == "sqlite":
+        assert "disagreement_queue" in plan and "TEMP B-TREE" not in plan
 
 
 def test_the_queue_pages_by_place(monkeypatch, project, annotator, other_annotator, reviewer, tasks):

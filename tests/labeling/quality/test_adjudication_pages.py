@@ -196,6 +196,17 @@ def test_settling_over_rest(project, task, reviewer, lead, engineer):
     assert listed[0]["completions"][0].keys() == {"id", "content"}
 
 
+def test_an_annotator_cannot_tell_a_gold_task_by_the_refusal(task, annotator, reviewer):
+    address = f"tasks/{task.public_id}/adjudication/"
+    ordinary = [Caller(annotator).get(address), Caller(annotator).post(address, {"outcome": "left"})]
+    Task.objects.update(purpose=Task.Purpose.GOLD)
+    gold = [Caller(annotator).get(address), Caller(annotator).post(address, {"outcome": "left"})]
+    assert [(answer.status_code, answer.content) for answer in gold] == [
+        (answer.status_code, answer.content) for answer in ordinary
+    ]
+    assert Caller(reviewer).get(address).status_code == 404
+
+
 @pytest.mark.parametrize(
     "body",
     [
