@@ -228,6 +228,7 @@ function showReading(html) {
   stopWaiting = null;
   place.querySelector("[data-task]")?.remove();
   reading()?.remove();
+  cameWithPage = false;
   task = null;
   nothing.hidden = true;
   place.prepend(template.content);
@@ -243,6 +244,7 @@ function beginReading() {
 }
 
 let isConfirming = false;
+let cameWithPage = Boolean(reading());
 
 async function haveRead() {
   const form = reading()?.querySelector("[data-reading-form]");
@@ -250,8 +252,9 @@ async function haveRead() {
   isConfirming = true;
   try {
     const answer = await post(form.action, new URLSearchParams(new FormData(form)));
-    if (answer.ok) await next();
-    else showState("refused");
+    if (!answer.ok) showState("refused");
+    else if (cameWithPage) location.assign(place.dataset.benchUrl); // which may lead to conversations
+    else await next();
   } catch (error) {
     if (!(error instanceof NetworkDown)) throw error;
     showState(error.reason);
