@@ -11,6 +11,7 @@ from labeling.conversation import api as conversation
 from labeling.images import api as images
 from labeling.preferences import api as preferences
 from labeling.projects import api as projects
+from labeling.quality import adjudication_api as adjudication
 from labeling.quality import api as quality
 from training.loop import api as loop
 from training.registry import api as registry
@@ -27,6 +28,7 @@ urlpatterns = [
     path("projects/", projects.ProjectsView.as_view(), name="projects"),
     path("projects/<slug:slug>/", projects.ProjectView.as_view(), name="project"),
     path("projects/<slug:slug>/members/", projects.MembersView.as_view(), name="members"),
+    path("projects/<slug:slug>/guideline/read/", projects.GuidelineReadView.as_view(), name="read_guideline"),
     path("projects/<slug:slug>/imports/", projects.ImportsView.as_view(), name="imports"),
     path("projects/<slug:slug>/images/", images.ImagesView.as_view(), name="images"),
     path("projects/<slug:slug>/tasks/", annotation.TasksView.as_view(), name="tasks"),
@@ -37,6 +39,9 @@ urlpatterns = [
     path("projects/<slug:slug>/conversations/", conversation.ConversationsView.as_view(), name="conversations"),
     path("projects/<slug:slug>/quality/", quality.QualityView.as_view(), name="quality"),
     path("projects/<slug:slug>/consensus/", quality.ConsensusView.as_view(), name="consensus"),
+    path("projects/<slug:slug>/adjudications/", adjudication.AdjudicationsView.as_view(), name="adjudications"),
+    path("projects/<slug:slug>/contradictions/", adjudication.ContradictionsView.as_view(), name="contradictions"),
+    path("tasks/<str:task_id>/adjudication/", adjudication.AdjudicationView.as_view(), name="adjudication"),
     path("projects/<slug:slug>/snapshots/", preferences.SnapshotsView.as_view(), name="snapshots"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),

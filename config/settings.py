@@ -162,6 +162,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "queue" / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "free expired leases": {"task": "labeling.annotation.tasks.free_expired_leases", "schedule": 10.0},
+    "find disagreements": {"task": "labeling.quality.tasks.refresh_disagreements", "schedule": 20.0},
     "hand on lost runs": {"task": "training.runs.tasks.sweep_runs", "schedule": 10.0},
     "advance iterations": {"task": "training.loop.tasks.advance_iterations", "schedule": 5.0},
     "compute quality reports": {"task": "labeling.quality.tasks.compute_due_reports", "schedule": 30.0},

@@ -13,6 +13,8 @@ class Role(models.TextChoices):
 
 # Takes tasks and judges them.
 ANNOTATING = {Role.ANNOTATOR, Role.REVIEWER, Role.LEAD}
+# Settles what annotators differ on.
+REVIEWING = {Role.REVIEWER, Role.LEAD}
 # Changes the project, its guideline and who is in it.
 STEERING = {Role.LEAD}
 # Sees the console and takes the data out.

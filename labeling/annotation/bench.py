@@ -136,6 +136,8 @@ class Bench:
     judgement: Judgement | None = None
     errors: dict[str, str] = field(default_factory=dict)
     submission_key: str = field(default_factory=lambda: secrets.token_hex(16))
+    side_template = ""  # what another page puts below the reason
+    actions_template = ""  # and among the actions
 
     @property
     def project(self) -> Project:
@@ -173,6 +175,15 @@ class Bench:
     @property
     def may_submit(self) -> bool:
         return self.judgement is None or self.project.allows_revision
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether it can be skipped, reported and kept as a draft."""
+        return self.judgement is None
+
+    @property
+    def submit_words(self) -> str:
+        return _("Replace") if self.judgement else _("Submit")
 
     @property
     def submit_url(self) -> str:

@@ -6,6 +6,7 @@ app_name = "annotation"
 urlpatterns = [
     path("", views.bench, name="bench"),
     path("agree/", views.agree, name="agree"),
+    path("guideline/", views.read, name="read"),
     path("next/", views.next_task, name="next"),
     path("leases/<int:lease_id>/draft/", views.draft, name="draft"),
     path("leases/<int:lease_id>/renew/", views.renew, name="renew"),

@@ -4,6 +4,7 @@ The bench works as plain pages and forms. Its script sends the same forms by fet
 answered in JSON, so that the next task can take the place of the last without a reload.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import messages
@@ -27,6 +28,7 @@ from labeling.annotation.forms import (
     judgement_body_from,
 )
 from labeling.annotation.models import Judgement, Lease, PromptReport
+from labeling.annotation.reading import GuidelineChange, change_to_read, lease_in_hand, projects_at_work
 from labeling.annotation.selectors import KEYS, cap_reached, judgements_by, leases_held_by
 from labeling.annotation.services import (
     Submission,
@@ -39,10 +41,10 @@ from labeling.annotation.services import (
     submit_judgement,
     take_lease,
 )
+from labeling.projects.errors import UnknownVersion
 from labeling.projects.feedback import BadAnswer
 from labeling.projects.models import Membership, Project
-from labeling.projects.selectors import projects_of
-from labeling.projects.services import agree_to_warning
+from labeling.projects.services import agree_to_warning, read_guideline
 from labeling.projects.text import sha256
 
 HISTORY_PAGE = 30
@@ -80,8 +82,23 @@ def bench(request: HttpRequest, slug: str) -> HttpResponse:
     membership = _membership(request, project)
     if project.bench["content_warning"] and membership.agreed_to != sha256(project.bench["content_warning"]):
         return render(request, "annotation/warning.html", {"project": project, "section": "bench"})
-    lease = take_lease(project=project, annotator=request.user)
-    return _bench_page(request, project, Bench(lease, lease.draft or {}) if lease else None)
+    lease, change = _task_or_change(request, project)
+    return _bench_page(request, project, Bench(lease, lease.draft or {}) if lease else None, change=change)
+
+
+@login_required
+@require_POST
+def read(request: HttpRequest, slug: str) -> HttpResponse:
+    """The person has read what changed in the guideline."""
+    project = _project_or_404(request, slug)
+    sent = request.POST.get("version", "")
+    version = int(sent) if sent.isascii() and sent.isdecimal() and len(sent) < 9 else 0
+    try:
+        read_guideline(membership=_membership(request, project), version=version)
+    except UnknownVersion as error:
+        if _by_script(request):
+            return JsonResponse({"state": "invalid", "message": str(error)}, status=422)
+    return JsonResponse({"state": "read"}) if _by_script(request) else redirect("annotation:bench", slug)
 
 
 @login_required
@@ -98,12 +115,15 @@ def agree(request: HttpRequest, slug: str) -> HttpResponse:
 def next_task(request: HttpRequest, slug: str) -> HttpResponse:
     """The next task beside those the page holds (`holding=1,2`), as a fragment; taking it is a write, hence POST.
 
-    Where there is none, why: nothing is left, enough for today, or the project is paused.
+    Where there is none, why: the guideline changed and is to be read first, nothing is left, enough for today, or the
+    project is paused.
     """
     project = _project_or_404(request, slug)
-    lease = take_lease(project=project, annotator=request.user, holding=_holding(request))
+    lease, change = _task_or_change(request, project, _holding(request))
     answer = {"task": _fragment(request, project, lease)}
-    if lease is None:
+    if change:
+        answer["guideline"] = _reading(request, project, change)
+    elif lease is None:
         context = {"project": project, "cap_reached": cap_reached(request.user, project)}
         answer["nothing"] = render_to_string("annotation/_nothing.html", context, request)
     return _no_store(JsonResponse(answer))
@@ -217,7 +237,18 @@ def revise(request: HttpRequest, slug: str, judgement_id: int) -> HttpResponse:
 
 # --- shared -------------------------------------------------------------------------------------
 def _project_or_404(request: HttpRequest, slug: str) -> Project:
-    return get_object_or_404(projects_of(request.user, roles=ANNOTATING), slug=slug)
+    return get_object_or_404(projects_at_work(request.user), slug=slug)
+
+
+def _task_or_change(
+    request: HttpRequest, project: Project, holding: Collection[int] = ()
+) -> tuple[Lease | None, GuidelineChange | None]:
+    """The next task; or, before a new one, what changed in the guideline. What is in hand is finished first."""
+    change = change_to_read(request.user, project)
+    if change is None:
+        return take_lease(project=project, annotator=request.user, holding=holding), None
+    lease = lease_in_hand(request.user, project, holding)
+    return lease, None if lease else change
 
 
 def _membership(request: HttpRequest, project: Project) -> Membership:
@@ -226,7 +257,9 @@ def _membership(request: HttpRequest, project: Project) -> Membership:
 
 def _lease_or_404(request: HttpRequest, slug: str, lease_id: int) -> Lease:
     project = _project_or_404(request, slug)
-    return get_object_or_404(leases_held_by(request.user), pk=lease_id, task__project=project)
+    lease = get_object_or_404(leases_held_by(request.user), pk=lease_id, task__project=project)
+    lease.task.project = project  # this one knows what the person has read
+    return lease
 
 
 def _keys(lease: Lease) -> list[str]:
@@ -243,11 +276,14 @@ def _holding(request: HttpRequest) -> list[int]:
     ]
 
 
-def _bench_page(request: HttpRequest, project: Project, task: Bench | None, *, status: int = 200) -> HttpResponse:
+def _bench_page(
+    request: HttpRequest, project: Project, task: Bench | None, *, status: int = 200, change: GuidelineChange | None = None
+) -> HttpResponse:
     context = {
         "project": project,
         "section": "bench",
         "bench": task,
+        "change": change,
         "figures": figures_of(request.user, project),
         "skip_reasons": Lease.SkipReason.choices,
         "report_reasons": PromptReport.Reason.choices,
@@ -263,6 +299,10 @@ def _fragment(request: HttpRequest, project: Project, lease: Lease | None) -> st
     return render_to_string("annotation/_task.html", {"bench": Bench(lease, lease.draft or {})}, request)
 
 
+def _reading(request: HttpRequest, project: Project, change: GuidelineChange) -> str:
+    return render_to_string("annotation/_reading.html", {"project": project, "change": change}, request)
+
+
 def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
     """Hand the answer to its service, and say in the page's own way what became of it."""
     project = task.project
@@ -275,7 +315,7 @@ def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
         return _wrong(request, task, error.fields)
     except AnnotationError as error:
         if _by_script(request):
-            return _refused(error, next=_next_after(request, project, task))
+            return _refused(error, **{"next": None, **_next_after(request, project, task)})
         messages.warning(request, str(error))
         return redirect("annotation:bench", project.slug)
     judgement = submission.judgement
@@ -291,15 +331,17 @@ def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
         "figures": _figures(request, project),
     }
     if request.GET.get("next"):
-        answer["next"] = _next_after(request, project, task)
+        answer["next"] = None
+        answer.update(_next_after(request, project, task))
     return _no_store(JsonResponse(answer, status=202 if surplus else 201 if submission.is_new else 200))
 
 
-def _next_after(request: HttpRequest, project: Project, task: Bench) -> str | None:
+def _next_after(request: HttpRequest, project: Project, task: Bench) -> dict[str, str | None]:
+    """What an answer says of the next task, where it was asked for."""
     if not request.GET.get("next") or task.judgement:
-        return None
-    lease = take_lease(project=project, annotator=request.user, holding=[*_holding(request), task.lease.pk])
-    return _fragment(request, project, lease)
+        return {}
+    lease, change = _task_or_change(request, project, [*_holding(request), task.lease.pk])
+    return {"guideline": _reading(request, project, change)} if change else {"next": _fragment(request, project, lease)}
 
 
 def _wrong(request: HttpRequest, task: Bench, fields: dict[str, str]) -> HttpResponse:

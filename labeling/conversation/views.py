@@ -13,11 +13,12 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from labeling.accounts.roles import ANNOTATING
 from labeling.annotation.bench import Bench, figures_of
 from labeling.annotation.models import Lease, PromptReport, Task
+from labeling.annotation.reading import change_to_read, projects_at_work
 from labeling.annotation.selectors import judgements_by
 from labeling.annotation.views import bench as ordinary_bench
 from labeling.conversation.errors import ConversationError, sentence_for
@@ -39,7 +40,6 @@ from labeling.conversation.services import (
     start_turn,
 )
 from labeling.projects.models import Project
-from labeling.projects.selectors import projects_of
 from labeling.projects.text import sha256
 
 MOST_LISTED = 100
@@ -49,12 +49,14 @@ MOST_LISTED = 100
 @require_safe
 def bench_or_conversations(request: HttpRequest, slug: str) -> HttpResponse:
     """The bench's own address. `?tasks=1` asks for its ordinary tasks all the same."""
-    project = get_object_or_404(projects_of(request.user, roles=ANNOTATING), slug=slug)
+    project = get_object_or_404(projects_at_work(request.user), slug=slug)
     if "tasks" in request.GET or not has_conversations(project) or not _has_agreed(request, project):
         return ordinary_bench(request, slug)
     going_on = conversations_of(request.user).filter(project=project, state=Conversation.State.OPEN).first()
     if going_on is not None:
         return redirect("conversation:conversation", slug, going_on.public_id)
+    if change_to_read(request.user, project):
+        return ordinary_bench(request, slug)
     return redirect("conversation:list", slug)
 
 
@@ -62,10 +64,12 @@ def bench_or_conversations(request: HttpRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def conversations(request: HttpRequest, slug: str) -> HttpResponse:
     """One's own conversations in this project, and the way to begin one."""
-    project = get_object_or_404(projects_of(request.user, roles=ANNOTATING), slug=slug)
+    project = get_object_or_404(projects_at_work(request.user), slug=slug)
     if not _has_agreed(request, project):
         return redirect("annotation:bench", slug)
     if request.method == "POST":
+        if change_to_read(request.user, project):
+            return redirect(f"{reverse('annotation:bench', args=[slug])}?tasks=1")
         form = KeyForm(request.POST)
         key = form.cleaned_data["client_key"] if form.is_valid() else secrets.token_hex(16)
         try:

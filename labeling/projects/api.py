@@ -10,13 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import UserRateThrottle
 
-from labeling.accounts.models import User
-from labeling.accounts.roles import STEERING, TRAINING
+from labeling.accounts.models import ApiToken, User
+from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
 from labeling.projects.api_access import ApiView
-from labeling.projects.errors import BadBench, BadForm, BadImport, LastLead, SlugTaken
+from labeling.projects.errors import BadBench, BadForm, BadImport, LastLead, SlugTaken, UnknownVersion
 from labeling.projects.imports import FORMATS, MAX_LINE_BYTES, import_rows
 from labeling.projects.selectors import members_of
 from labeling.projects.serializers import (
+    GuidelineReadSerializer,
     ImportSerializer,
     MemberSerializer,
     NewMemberSerializer,
@@ -24,8 +25,15 @@ from labeling.projects.serializers import (
     ProjectChangesSerializer,
     ProjectDetailSerializer,
     ProjectSerializer,
+    ReadVersionSerializer,
 )
-from labeling.projects.services import add_member, change_project, create_project, publish_guideline
+from labeling.projects.services import (
+    add_member,
+    change_project,
+    create_project,
+    publish_guideline,
+    read_guideline,
+)
 from labeling.web.api import PAGE_PARAMETERS, Refused, describe, page_of, query, wrong_fields
 
 MAX_IMPORT_BYTES = 200_000_000
@@ -76,6 +84,27 @@ class ProjectView(ApiView):
         if guideline is not None:
             publish_guideline(project=project, markdown=guideline, created_by=request.user)
         return Response(ProjectDetailSerializer(self.project(slug)).data)
+
+
+class GuidelineReadView(ApiView):
+    scope = ApiToken.Scope.ANNOTATE
+
+    @describe(
+        "read_guideline", tag="projects", body=ReadVersionSerializer, answers={200: GuidelineReadSerializer}, errors=[404]
+    )
+    def put(self, request: Request, slug: str) -> Response:
+        """Say that you have read a version of the guideline.
+
+        The bench asks people for it before their next task. Programs aren't stopped: each lease carries its version.
+        """
+        project = self.project(slug, ANNOTATING)
+        version = self.parsed(ReadVersionSerializer)["version"]
+        membership = project.memberships.get(user=request.user)
+        try:
+            read = read_guideline(membership=membership, version=version)
+        except UnknownVersion as error:
+            raise wrong_fields({"version": str(error)}) from None
+        return Response({"read": read, "newest": project.guideline.version if project.guideline else 0})
 
 
 class MembersView(ApiView):

@@ -40,7 +40,7 @@ from labeling.web.markdown import render_markdown
 
 ROLE_HELP = {
     Role.ANNOTATOR: "judges tasks; sees nothing else",
-    Role.REVIEWER: "judges, and reads the console",
+    Role.REVIEWER: "judges, reads the console, and settles what annotators differ on",
     Role.LEAD: "judges, reads, steers and trains",
     Role.ENGINEER: "reads the console, freezes snapshots and trains; judges nothing",
 }

@@ -9,15 +9,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import translation
 
-from labeling.accounts.roles import READING, STEERING, TRAINING
+from labeling.accounts.roles import READING, REVIEWING, STEERING, TRAINING
 from labeling.projects.models import Membership, Project
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 View = Callable[..., HttpResponse]
 
 
-def console_page(*, to_change: Collection[str] = ()) -> Callable[[View], View]:
-    """Open the page to those who read the project's console; others get 404, as if it weren't there.
+def console_page(*, to_change: Collection[str] = (), to_open: Collection[str] = READING) -> Callable[[View], View]:
+    """Open the page to those who read the project's console, or the roles given; others get 404, as if it weren't there.
 
     The view gets the project in place of its slug. A role not in `to_change` that posts gets 403: it sees the page.
     """
@@ -30,7 +30,7 @@ def console_page(*, to_change: Collection[str] = ()) -> Callable[[View], View]:
                 Membership.objects.select_related("project"),
                 user=request.user,
                 project__slug=slug,
-                role__in=READING,
+                role__in=to_open,
             )
             request.console_role = membership.role  # type: ignore[attr-defined]
             with translation.override("en"):  # pages for leads are English, so their dates and form errors are
@@ -54,6 +54,7 @@ def show(request: HttpRequest, template: str, project: Project, *, status: int =
         "section": "console",
         "role": role,
         "can_steer": role in STEERING,
+        "can_review": role in REVIEWING,
         "can_train": role in TRAINING,
     }
     return render(request, template, context, status=status)

@@ -26,6 +26,10 @@ class LastLead(ProjectError):
     pass
 
 
+class UnknownVersion(ProjectError):
+    """The guideline has no such version."""
+
+
 class RowRejected(ProjectError):
     """One row of an import cannot be taken; the message says why."""
 

@@ -38,6 +38,15 @@ class ProjectChangesSerializer(ProjectFields):
     allows_revision = Flag(required=False)
 
 
+class ReadVersionSerializer(StrictSerializer):
+    version = Whole(min_value=1, max_value=2**31 - 1)
+
+
+class GuidelineReadSerializer(serializers.Serializer):
+    read = serializers.IntegerField(help_text="the newest version that you have read")
+    newest = serializers.IntegerField()
+
+
 class GuidelineSerializer(serializers.Serializer):
     version = serializers.IntegerField()
     markdown = serializers.CharField()

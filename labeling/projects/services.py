@@ -11,7 +11,7 @@ from labeling.accounts.models import User
 from labeling.accounts.roles import Role
 from labeling.live.services import notify
 from labeling.projects.bench_settings import complete_bench_settings
-from labeling.projects.errors import BadBench, BadForm, LastLead, SlugTaken
+from labeling.projects.errors import BadBench, BadForm, LastLead, SlugTaken, UnknownVersion
 from labeling.projects.feedback import complete_form
 from labeling.projects.models import Guideline, Membership, Project
 from labeling.projects.text import sha256
@@ -92,6 +92,18 @@ def agree_to_warning(*, membership: Membership) -> None:
     """The person has read the project's content warning, as it stands, and wants to go on."""
     membership.agreed_to = sha256(membership.project.bench["content_warning"])
     membership.save(update_fields=["agreed_to"])
+
+
+def read_guideline(*, membership: Membership, version: int) -> int:
+    """The person has read this version. Returns the newest they have read; an older one takes nothing back.
+
+    Raises UnknownVersion.
+    """
+    if not Guideline.objects.filter(project=membership.project_id, version=version).exists():
+        raise UnknownVersion(f"The guideline has no version {version}")
+    Membership.objects.filter(pk=membership.pk, guideline_read__lt=version).update(guideline_read=version)
+    membership.refresh_from_db(fields=["guideline_read"])
+    return membership.guideline_read
 
 
 def pseudonym_of(project: Project, user: User) -> str:

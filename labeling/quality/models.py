@@ -1,5 +1,10 @@
-from django.db import models
+"""Figures as they were last computed; where annotators differ, what models think of it, and what reviewers settled."""
 
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from labeling.annotation.models import Task
 from labeling.projects.models import Project
 
 
@@ -30,3 +35,122 @@ class QualityReport(models.Model):
 
     def __str__(self) -> str:
         return f"quality of {self.project_id}"
+
+
+class Look(models.Model):
+    """How far a periodic task has come through the judgements."""
+
+    name = models.CharField(max_length=40, unique=True)
+    judgement_id = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name} up to judgement {self.judgement_id}"
+
+
+class Disagreement(models.Model):
+    """How far those who judged a task differ, counted when its judgements changed: see disagreement.py."""
+
+    task = models.OneToOneField(Task, on_delete=models.CASCADE, related_name="disagreement")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
+    n_people = models.PositiveSmallIntegerField()
+    share = models.FloatField(null=True, help_text="of comparisons of rankings on which two people differ")
+    n_comparisons = models.PositiveIntegerField(default=0)
+    spread = models.FloatField(null=True, help_text="of ratings: mean distance of two people, as a share of the scale")
+    n_ratings = models.PositiveIntegerField(default=0)
+    contradiction = models.FloatField(null=True, help_text="how sure a model is that a confident majority is wrong")
+    contradicted_by = models.CharField(max_length=120, blank=True, help_text="model key")
+    urgency = models.FloatField(null=True, help_text="place in the queue of reviewers, the most first; null: not in it")
+    newest_judgement = models.BigIntegerField(help_text="the newest that was counted")
+    looked_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(
+                "project", F("urgency").desc(), "id", condition=Q(urgency__isnull=False), name="disagreement_queue"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"disagreement on task {self.task_id}"
+
+
+class Contradiction(models.Model):
+    """What one model thinks of the order of a task's completions. The newest of a model counts."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="contradictions")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
+    model_key = models.CharField(max_length=120)
+    is_calibrated = models.BooleanField(help_text="its probabilities were held against held-out judgements")
+    pairs = models.JSONField(help_text="[[better, worse, probability that this order is right]] in completion ids")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["task", "model_key"])]
+
+    def __str__(self) -> str:
+        return f"{self.model_key} on task {self.task_id}"
+
+
+class Review(models.Model):
+    """One reviewer before one task: the order they were shown, what they said before they saw the votes, and when."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="reviews")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    order_shown = models.JSONField(help_text="completion ids in the random order shown")
+    said = models.JSONField(null=True, help_text="the ranking in completion ids, said before the votes were shown")
+    said_none_acceptable = models.BooleanField(default=False)
+    said_rationale = models.TextField(blank=True)
+    said_at = models.DateTimeField(null=True)
+    votes_seen_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["task", "by"], name="one_review_a_task_and_person")]
+
+    def __str__(self) -> str:
+        return f"review of task {self.task_id}"
+
+
+class Adjudication(models.Model):
+    """What a reviewer settled on a task. Rows are only ever added: a newer outcome supersedes the one before.
+
+    The database itself refuses to change one (migration `adjudications_are_append_only`); only its note to the
+    guideline can be ticked off.
+    """
+
+    class Outcome(models.TextChoices):
+        RANKING = "ranking", "a ranking"
+        LEFT = "left", "left as it is"
+        UNFIT = "unfit", "task unfit"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="adjudications")
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="adjudications")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="adjudications")
+    submission_key = models.CharField(max_length=80)
+    outcome = models.CharField(max_length=8, choices=Outcome.choices)
+    ranking = models.JSONField(default=list, help_text="completion ids, best first, ties in one inner list")
+    none_acceptable = models.BooleanField(default=False)
+    rationale = models.TextField(blank=True)
+    blind = models.BooleanField(help_text="a ranking was said, or all was settled, before the page showed the votes")
+    votes_seen_at = models.DateTimeField(null=True)
+    becomes_gold = models.BooleanField(default=False)
+    note_to_guideline = models.TextField(blank=True)
+    note_settled_at = models.DateTimeField(null=True)
+    note_settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    supersedes = models.OneToOneField("self", null=True, on_delete=models.RESTRICT, related_name="superseded_by")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["by", "submission_key"], name="adjudication_key_once"),
+            # Of two reviewers at once one is the first; the other has to supersede them knowingly.
+            models.UniqueConstraint(
+                fields=["task"], condition=Q(supersedes=None), name="one_first_adjudication_a_task"
+            ),
+        ]
+        indexes = [models.Index(fields=["project", "created_at"])]
+
+    def __str__(self) -> str:
+        return f"adjudication {self.pk}"

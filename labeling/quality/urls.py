@@ -2,10 +2,14 @@
 
 from django.urls import path
 
-from labeling.quality import console
+from labeling.quality import adjudication_console, console
 
 urlpatterns = [
     path("tasks/", console.tasks, name="tasks"),
     path("quality/", console.quality, name="quality"),
     path("quality/<slug:pseudonym>/", console.person, name="quality_person"),
+    path("adjudication/", adjudication_console.queue, name="adjudication"),
+    path("adjudication/mode/", adjudication_console.change_mode, name="adjudication_mode"),
+    path("adjudication/<str:task_id>/", adjudication_console.one_task, name="adjudicate"),
+    path("guidelines/notes/<int:adjudication_id>/", adjudication_console.tick_off_note, name="tick_off_note"),
 ]

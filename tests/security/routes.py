@@ -27,6 +27,7 @@ EVERYONE = MEMBERS | OUTSIDE
 ANNOTATING, READING, TRAINING, STEERING = (
     frozenset(map(str, group)) for group in (roles.ANNOTATING, roles.READING, roles.TRAINING, roles.STEERING)
 )
+REVIEWING = frozenset(map(str, roles.REVIEWING))
 HOLDER = frozenset({"annotator"})  # the lease, judgement and token of the table are the annotator's
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -98,6 +99,7 @@ ROUTES: dict[str, Page | Public | Api] = {
     f"{P}bench/leases/<int:lease_id>/submit/": Page(post=HOLDER),
     f"{P}bench/leases/<int:lease_id>/skip/": Page(post=HOLDER),
     f"{P}bench/leases/<int:lease_id>/report/": Page(post=HOLDER),
+    f"{P}bench/guideline/": Page(post=ANNOTATING),
     f"{P}bench/agree/": Page(post=ANNOTATING),
     f"{P}bench/history/": ANNOTATE,
     f"{P}bench/figures/": ANNOTATE,
@@ -116,6 +118,10 @@ ROUTES: dict[str, Page | Public | Api] = {
     f"{P}tasks/": STEER,
     f"{P}quality/": READ,
     f"{P}quality/<slug:pseudonym>/": READ,
+    f"{P}adjudication/": Page(get=REVIEWING),
+    f"{P}adjudication/mode/": Page(post=STEERING),
+    f"{P}adjudication/<str:task_id>/": Page(get=REVIEWING, post=REVIEWING),
+    f"{P}guidelines/notes/<int:adjudication_id>/": Page(post=STEERING),
     f"{P}conversation/": STEER,
     f"{P}conversation/servers/": READ,
     f"{P}preview/": STEER,
@@ -159,6 +165,7 @@ ROUTES: dict[str, Page | Public | Api] = {
     f"{V1}{P}imports/": Api(post=TRAINING),
     f"{V1}{P}images/": Api(get=MEMBERS, post=TRAINING),
     f"{V1}{P}tasks/": Api(post=TRAINING),
+    f"{V1}{P}guideline/read/": Api(put=ANNOTATING),
     f"{V1}{P}leases/": Api(post=ANNOTATING),
     f"{V1}{P}judgements/": Api(get=MEMBERS),
     f"{V1}{P}conversation/": Api(get=READING, patch=STEERING),
@@ -172,6 +179,9 @@ ROUTES: dict[str, Page | Public | Api] = {
     f"{V1}{P}quality/": Api(get=READING),
     f"{V1}{P}consensus/": Api(get=READING),
     f"{V1}{P}reports/": Api(get=READING),
+    f"{V1}{P}adjudications/": Api(get=READING),
+    f"{V1}{P}contradictions/": Api(post=TRAINING),
+    f"{V1}tasks/<str:task_id>/adjudication/": Api(get=REVIEWING, post=REVIEWING),
     f"{V1}{P}snapshots/": Api(get=READING, post=TRAINING),
     f"{V1}{P}runs/": Api(get=READING, post=TRAINING),
     f"{V1}{P}iterations/": Api(get=READING, post=TRAINING),

@@ -19,6 +19,7 @@ from labeling.conversation.models import Conversation, Turn
 from labeling.images.services import store_image
 from labeling.preferences.services import create_snapshot
 from labeling.projects.services import pseudonym_of
+from labeling.quality.services import adjudicate
 from tests import factories
 from tests.labeling.images.pictures import png
 from tests.security.routes import METHODS, ROUTES, Api, Page, Public
@@ -56,13 +57,16 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     talk = Conversation.objects.create(project=project, annotator=annotator, client_key="k", max_turns=3)
     Turn.objects.create(conversation=talk, number=1, client_key="k", content="Hello", speakers=[])
     token, _ = create_token(user=annotator, name="theirs")
+    judged = Judgement.objects.first().task
+    note = adjudicate(task=judged, by=lead, submission_key="k" * 8, outcome="left", note_to_guideline="Say more")
     picture, _ = store_image(project=project, file=png(), name="a.png", uploaded_by=lead)
     return {
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,
         "conversation_id": talk.public_id, "pseudonym": pseudonym_of(project, annotator),
-        "user_id": reviewer.pk, "image_id": picture.public_id, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",
+        "user_id": reviewer.pk, "image_id": picture.public_id,
+        "task_id": judged.public_id, "adjudication_id": note.adjudication.pk, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Writes of this app, by topic: tasks, leases, judgements."""
 
+from labeling.annotation.services.guidelines import begin_guideline
 from labeling.annotation.services.judgements import (
     Submission,
     judgement_body,
@@ -22,6 +23,7 @@ __all__ = [
     "MAX_OPEN_LEASES",
     "NewTask",
     "Submission",
+    "begin_guideline",
     "close_tasks_of",
     "create_tasks",
     "create_tasks_for_prompts",

@@ -17,7 +17,7 @@ from labeling.conversation.services import (
     fail_turn,
     finish_turn,
 )
-from labeling.projects.services import change_project
+from labeling.projects.services import change_project, publish_guideline
 from tests import factories
 from tests.labeling.conversation.conftest import SERVER_NAME, speakers
 from tests.labeling.conversation.model_server import refuse, say
@@ -218,3 +218,19 @@ def test_conversation_turns_do_not_disturb_the_figures(page, talking, conversati
     speak(page, conversation, "Hello")
     generate()
     assert page.get(f"{BENCH}?tasks=1").status_code == 200
+
+
+def test_a_changed_guideline_is_read_before_another_conversation(page, talking, annotator, lead):
+    there = page.post(LIST, {"client_key": "abcdefgh"})["Location"]
+    page.get(LIST)
+    publish_guideline(project=talking, markdown="Talk of mugs.", created_by=lead)
+    assert page.get(BENCH)["Location"] == there  # the one in hand goes on
+    reading = page.post(LIST, {"client_key": "hgfedcba"})["Location"]
+    assert Conversation.objects.count() == 1
+    assert "The guideline has changed" in page.get(reading).content.decode()
+    end_conversation(conversation=Conversation.objects.get())
+    assert "Talk of mugs." in page.get(BENCH).content.decode()
+    page.post(f"{BENCH}guideline/", {"version": "2"})
+    assert page.get(BENCH)["Location"] == LIST
+    page.post(LIST, {"client_key": "hgfedcba"})
+    assert Conversation.objects.count() == 2

@@ -4,9 +4,9 @@ import pytest
 
 from labeling.annotation.services import submit_judgement, take_lease
 from labeling.projects.services import add_member, pseudonym_of
-from labeling.quality import services
 from labeling.quality.person import person_record
 from labeling.quality.services import quality_figures
+from labeling.quality.services import reports as services
 from tests import factories
 
 

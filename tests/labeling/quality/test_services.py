@@ -6,9 +6,9 @@ from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.projects.services import add_member
-from labeling.quality import services
 from labeling.quality.models import QualityReport
 from labeling.quality.services import compute_due_reports, compute_report, outdate_report, quality_figures
+from labeling.quality.services import reports as services
 from labeling.quality.tasks import compute_due_reports as task
 from tests import factories
 

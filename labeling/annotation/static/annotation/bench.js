@@ -128,6 +128,7 @@ function answered(item, answer) {
   }
   if (waited) {
     if (answer.next) show(taskOf(formFrom(answer.next)));
+    else if (answer.guideline) showReading(answer.guideline);
     else next();
   }
   if (answer.state === "surplus") say(answer.message);
@@ -178,6 +179,7 @@ async function next() {
   if (ahead) return show(takeAhead());
   try {
     const answer = await post(place.dataset.nextUrl, new URLSearchParams({ holding: outbox.leases.join(",") }));
+    if (answer.guideline) return showReading(answer.guideline);
     if (answer.nothing) sayWhyNothing(answer.nothing);
     show(answer.task ? taskOf(formFrom(answer.task)) : null);
   } catch (error) {
@@ -185,10 +187,12 @@ async function next() {
     say(_("The next task can't be fetched while the network is away. It comes by itself."));
     setTimeout(next, 3000);
   }
+  return undefined;
 }
 
 function show(next) {
   const old = place.querySelector("[data-task]");
+  reading()?.remove();
   // The answer to a submit may bring the very task that was fetched ahead meanwhile.
   if (next && next.lease === ahead?.lease) ahead = null;
   stopWaiting?.();
@@ -213,6 +217,53 @@ function show(next) {
   afterPaint(prefetch);
 }
 
+// --- what changed in the guideline ------------------------------------------------------------------
+const reading = () => place.querySelector("[data-reading]");
+
+/** In place of a task: read this first. What is on its way stays on its way. */
+function showReading(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html; // our own server's template
+  stopWaiting?.();
+  stopWaiting = null;
+  place.querySelector("[data-task]")?.remove();
+  reading()?.remove();
+  cameWithPage = false;
+  task = null;
+  nothing.hidden = true;
+  place.prepend(template.content);
+  window.scrollTo(0, 0);
+  beginReading();
+}
+
+function beginReading() {
+  const title = reading().querySelector("[data-reading-title]");
+  reading().querySelector("[data-reading-form]").addEventListener("submit", (event) => { event.preventDefault(); haveRead(); });
+  title.focus({ preventScroll: true });
+  announce(title.textContent);
+}
+
+let isConfirming = false;
+let cameWithPage = Boolean(reading());
+
+async function haveRead() {
+  const form = reading()?.querySelector("[data-reading-form]");
+  if (!form || isConfirming) return;
+  isConfirming = true;
+  try {
+    const answer = await post(form.action, new URLSearchParams(new FormData(form)));
+    if (!answer.ok) showState("refused");
+    else if (cameWithPage) location.assign(place.dataset.benchUrl); // which may lead to conversations
+    else await next();
+  } catch (error) {
+    if (!(error instanceof NetworkDown)) throw error;
+    showState(error.reason);
+    announce(_("The network is away, so this can't be confirmed yet. Try again in a moment."));
+  } finally {
+    isConfirming = false;
+  }
+}
+
 function sayWhyNothing(html) {
   const template = document.createElement("template");
   template.innerHTML = html; // our own server's template
@@ -227,8 +278,10 @@ function waitForTasks() {
     if (stopped || document.visibilityState !== "visible") return;
     const answer = await post(place.dataset.nextUrl, "holding=").catch(() => null);
     if (stopped) return;
+    if (answer?.guideline) return showReading(answer.guideline);
     if (answer?.nothing) sayWhyNothing(answer.nothing);
     if (answer?.task) show(taskOf(formFrom(answer.task)));
+    return undefined;
   };
   const timer = setInterval(look, 20_000);
   let unwatch = () => {};
@@ -359,6 +412,13 @@ const actions = {
   report() {
     if (task.form.dataset.reportUrl) ask(reportDialog);
   },
+  isReading: () => Boolean(reading()),
+  haveRead,
+  wholeGuideline() {
+    const whole = reading().querySelector("[data-reading-whole]");
+    whole.open = !whole.open;
+    if (whole.open) whole.scrollIntoView({ block: "nearest" });
+  },
   guideline() {
     const box = task.form.querySelector("[data-guideline]");
     if (!box) return;
@@ -476,7 +536,8 @@ setInterval(() => { renew(); care.tick(); }, 5000);
 clock.start();
 
 const first = place.querySelector("[data-task]");
-if (!first) waitForTasks();
+if (!first && reading()) beginReading();
+else if (!first) waitForTasks();
 else {
   open(taskOf(first));
   if (outbox.has(task.lease) && !first.dataset.revision) {

@@ -18,7 +18,12 @@ function free(keys, ...wanted) {
 export function keysOf({ task, actions }) {
   const help = { name: "help", keys: ["?"], shows: "?", says: _("this list"), run: () => actions.help() };
   if (!task) {
+    const reading = actions.isReading?.() ? [
+      { name: "read", keys: ["Enter"], shows: "Enter", says: _("I have read what changed"), run: () => actions.haveRead() },
+      { name: "guideline", keys: ["g"], shows: "g", says: _("open or close the whole guideline"), run: () => actions.wholeGuideline() },
+    ] : [];
     return [
+      ...reading,
       { name: "undo", keys: ["u"], shows: "u", says: _("reopen the last judgement"), run: () => actions.undo() },
       { name: "history", keys: ["j"], shows: "j", says: _("your past judgements"), run: () => actions.history() },
       help,
