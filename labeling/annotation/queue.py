@@ -12,6 +12,7 @@ tasks come in or move. Remembering late costs a few steps, so it is written only
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,10 +49,16 @@ RETURNING id, task_id, position"""
 class Taken:
     slot_id: int
     task_id: int
+    order: Sequence[int] | None = None  # completion ids as they are to be shown; None: random
 
 
 def position_of(task_id: int, priority: int) -> int:
     return task_id - priority * _A_PRIORITY
+
+
+def front_position_of(task_id: int, priority: int) -> int:
+    """Before all that didn't come back, whatever its priority."""
+    return position_of(task_id, priority) - _FRONT
 
 
 def take_slot(member: Membership, expires_at: datetime) -> Taken | None:

@@ -18,6 +18,7 @@ from labeling.annotation.services import take_lease
 from labeling.conversation.models import Conversation, Turn
 from labeling.images.services import store_image
 from labeling.preferences.services import create_snapshot
+from labeling.quality.services import create_gold
 from tests import factories
 from tests.labeling.images.pictures import png
 from tests.security.routes import METHODS, ROUTES, Api, Page, Public
@@ -56,7 +57,11 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     Turn.objects.create(conversation=talk, number=1, client_key="k", content="Hello", speakers=[])
     token, _ = create_token(user=annotator, name="theirs")
     picture, _ = store_image(project=project, file=png(), name="a.png", uploaded_by=lead)
+    prompt = project.prompts.first()
+    completions = list(prompt.completions.values_list("pk", flat=True))
+    gold = create_gold(project=project, prompt=prompt, completion_ids=completions, expected={"ranking": [[pk] for pk in completions]})
     return {
+        "gold_id": gold.pk, "username": reviewer.username,
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,
