@@ -217,6 +217,7 @@ def shape(value):
 
 
 def html_shape(page: str) -> list[str]:
+    page = re.sub(r'"X-CSRFToken": "\w+"', "", page)
     page = re.sub(r"Where is my \w+ parcel[^<\"]*|Answer \d+ about[^<\"]*", "TEXT", page)
     page = re.sub(r"[0-9a-f]{16,}|\d+", "#", page)
     return re.findall(r"<[^>]+>|TEXT", re.sub(r'(value|nonce|name="csrf\w*" value)="[^"]{20,}"', "", page))
