@@ -162,9 +162,12 @@ def _by_names(sent: dict[str, Any], names: list[int]) -> dict[str, Any]:
     """`expected` by the keys of the caller's own order, turned into these names."""
     of = dict(zip(KEYS, names, strict=False))
     expected = sent.get("expected", {})
+    ranking = expected.get("ranking", [])
+    if not isinstance(ranking, list) or not all(isinstance(group, list) for group in ranking):
+        raise wrong_fields({"expected": "ranking must be a list of lists of keys"})
     try:
         return {
-            "ranking": [[of[key] for key in group] for group in expected.get("ranking", [])],
+            "ranking": [[of[key] for key in group] for group in ranking],
             "ratings": {str(of[key]): axes for key, axes in expected.get("ratings", {}).items()},
             "acceptable": {str(of[key]): value for key, value in expected.get("acceptable", {}).items()},
         } | {name: value for name, value in expected.items() if name not in ("ranking", "ratings", "acceptable")}
