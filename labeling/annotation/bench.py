@@ -66,21 +66,27 @@ def n_tasks_left(user: User, project: Project) -> int:
     Where tasks are mixed in that the queue doesn't hold, the number is rounded up to tens: an exact one would stand
     still when such a task is given.
     """
+    return _tasks_left(user, project)[0]
+
+
+def _tasks_left(user: User, project: Project) -> tuple[int, bool]:
+    """The number, and whether it was rounded."""
     member = member_at_work(user).filter(project=project).first()
     if member is None:
-        return 0
+        return 0, False
     if member.state == Membership.State.QUALIFYING:
-        return n_left_to_qualify(member)
+        return n_left_to_qualify(member), False
     if member.state == Membership.State.PAUSED:
-        return member.n_open
+        return member.n_open, False
     n_free = free_for(member).order_by().values("task").distinct()[:MOST_COUNTED].count()
     n_left = min(member.n_open + n_free, MOST_COUNTED)
-    return -(-n_left // 10) * 10 if mixes_in(project) else n_left
+    return (-(-n_left // 10) * 10, True) if mixes_in(project) else (n_left, False)
 
 
 def figures_of(user: User, project: Project) -> Figures:
     own = own_figures(user, project)
-    return Figures(own.n_today, own.seconds_median, n_tasks_left(user, project), mixes_in(project))
+    n_left, is_rough = _tasks_left(user, project)
+    return Figures(own.n_today, own.seconds_median, n_left, is_rough)
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,8 @@ def prompts(request: HttpRequest, project: Project) -> HttpResponse:
     completions = dict(
         Completion.objects.filter(prompt__in=ids).values_list("prompt").annotate(n=Count("pk")).order_by()
     )
-    tasks = dict(project.tasks.filter(prompt__in=ids).values_list("prompt").annotate(n=Count("pk")).order_by())
+    shown = project.tasks.filter(prompt__in=ids, purpose__in=("preference", "evaluation"))
+    tasks = dict(shown.values_list("prompt").annotate(n=Count("pk")).order_by())
     for prompt in page["rows"]:
         prompt.n_completions, prompt.n_tasks = completions.get(prompt.pk, 0), tasks.get(prompt.pk, 0)
     return show(request, "console/projects/prompts.html", project, page=page, words=words)

@@ -97,7 +97,7 @@ def write_gold(
     with transaction.atomic():
         prompt, _made = Prompt.objects.get_or_create(
             project=project, content_hash=content_hash(messages),
-            defaults={"messages": messages, "group_id": group_id(messages), "source": "gold"},
+            defaults={"messages": messages, "group_id": group_id(messages)},
         )  # fmt: skip
         ids = [
             Completion.objects.get_or_create(
