@@ -87,7 +87,7 @@ def test_axe_finds_nothing_serious_on_the_other_pages_of_annotators(site, projec
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 
-CONSOLE = ("settings/", "tasks/", "reports/", "images/", "conversation/", "people/", "guidelines/", "import/", "")
+CONSOLE = ("settings/", "tasks/", "reports/", "images/", "conversation/", "people/", "gold/", "gold/new/", "guidelines/", "import/", "")
 
 
 @pytest.mark.parametrize("look", LOOKS)
