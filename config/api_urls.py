@@ -6,13 +6,14 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from labeling.accounts import api as accounts
 from labeling.annotation import api as annotation
-from labeling.annotation import reports_api
+from labeling.annotation import members_api, reports_api
 from labeling.conversation import api as conversation
 from labeling.images import api as images
 from labeling.preferences import api as preferences
 from labeling.projects import api as projects
 from labeling.quality import adjudication_api as adjudication
 from labeling.quality import api as quality
+from labeling.quality import gold_api
 from training.loop import api as loop
 from training.registry import api as registry
 from training.runs import api as runs
@@ -29,6 +30,9 @@ urlpatterns = [
     path("projects/<slug:slug>/", projects.ProjectView.as_view(), name="project"),
     path("projects/<slug:slug>/members/", projects.MembersView.as_view(), name="members"),
     path("projects/<slug:slug>/guideline/read/", projects.GuidelineReadView.as_view(), name="read_guideline"),
+    path("projects/<slug:slug>/members/<str:username>/pause/", members_api.PauseMemberView.as_view(), name="pause_member"),
+    path("projects/<slug:slug>/members/<str:username>/reinstate/", members_api.ReinstateMemberView.as_view(), name="reinstate_member"),
+    path("projects/<slug:slug>/members/<str:username>/set-aside/", members_api.SetAsideView.as_view(), name="set_aside"),
     path("projects/<slug:slug>/imports/", projects.ImportsView.as_view(), name="imports"),
     path("projects/<slug:slug>/images/", images.ImagesView.as_view(), name="images"),
     path("projects/<slug:slug>/tasks/", annotation.TasksView.as_view(), name="tasks"),
@@ -42,6 +46,9 @@ urlpatterns = [
     path("projects/<slug:slug>/adjudications/", adjudication.AdjudicationsView.as_view(), name="adjudications"),
     path("projects/<slug:slug>/contradictions/", adjudication.ContradictionsView.as_view(), name="contradictions"),
     path("tasks/<str:task_id>/adjudication/", adjudication.AdjudicationView.as_view(), name="adjudication"),
+    path("projects/<slug:slug>/gold/", gold_api.GoldListView.as_view(), name="gold"),
+    path("projects/<slug:slug>/gold/candidates/", gold_api.CandidatesView.as_view(), name="gold_candidates"),
+    path("gold/<str:gold_id>/", gold_api.GoldView.as_view(), name="gold_task"),
     path("projects/<slug:slug>/snapshots/", preferences.SnapshotsView.as_view(), name="snapshots"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),

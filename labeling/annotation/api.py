@@ -16,10 +16,12 @@ from labeling.annotation.errors import AnnotationError, BadTasks
 from labeling.annotation.models import Judgement, Lease
 from labeling.annotation.selectors import judgements_visible_to, lease_of
 from labeling.annotation.serializers import (
+    FeedbackSerializer,
     HoldingSerializer,
     JudgementBodySerializer,
     JudgementSerializer,
     LeaseSerializer,
+    ListedJudgementSerializer,
     NewTasksSerializer,
     RenewedSerializer,
     ReportSerializer,
@@ -183,7 +185,8 @@ class SubmitView(LeaseView):
         """Submit a judgement: 201; the same key and body again: 200 with the first judgement.
 
         202 with `"surplus": true` says that the slot was given away meanwhile: kept, and counted apart. 409 is
-        `key_reused` (the key came with another body), `already_judged` or `lease_lost`.
+        `key_reused` (the key came with another body), `already_judged` or `lease_lost`. While the caller is
+        qualifying, the answer also holds `feedback`.
         """
         lease = self.lease(lease_id)
         key = idempotency_key(request)
@@ -200,6 +203,8 @@ class SubmitView(LeaseView):
         judgement.task, judgement.project = lease.task, lease.task.project
         judgement.annotator, judgement.guideline = lease.annotator, lease.guideline
         answer = _submitted(done)
+        if done.feedback is not None:
+            answer.data["feedback"] = FeedbackSerializer(done.feedback).data
         if wants_next:
             answer.data["next_lease"] = None if following is None else LeaseSerializer(following).data
         return answer
@@ -207,7 +212,7 @@ class SubmitView(LeaseView):
 
 class JudgementsView(ApiView):
     @describe(
-        "list_judgements", tag="annotation", answers={200: page_of(JudgementSerializer)}, errors=[400, 404],
+        "list_judgements", tag="annotation", answers={200: page_of(ListedJudgementSerializer)}, errors=[400, 404],
         parameters=[
             *PAGE_PARAMETERS,
             query("task", description="id of a task"),
@@ -224,7 +229,7 @@ class JudgementsView(ApiView):
             if kind not in User.Kind.values:
                 raise wrong_fields({"annotator_kind": f"Choose from {', '.join(User.Kind.values)}"})
             found = found.filter(annotator_kind=kind)
-        return self.page(found, JudgementSerializer)
+        return self.page(found, ListedJudgementSerializer)
 
 
 class RevisionView(ApiView):

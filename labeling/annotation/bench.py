@@ -21,8 +21,9 @@ from labeling.annotation.selectors import (
     shown_completions,
     shown_messages,
 )
+from labeling.annotation.services.mixing import mixes_in, n_left_to_qualify
 from labeling.projects.feedback import PER_COMPLETION, may_be_empty
-from labeling.projects.models import Guideline, Project
+from labeling.projects.models import Guideline, Membership, Project
 
 MOST_COUNTED = 500
 SPEAKERS = {
@@ -44,11 +45,15 @@ B_BETTER = (
 
 @dataclass(frozen=True)
 class Figures:
-    """One annotator's day in one project, and what is left for them. `n_left` counts to 500 and no further."""
+    """One annotator's day in one project, and what is left for them. `n_left` counts to 500 and no further.
+
+    `is_rough`: it is at most `n_left`, see `n_tasks_left`.
+    """
 
     n_today: int
     seconds_median: float | None
     n_left: int
+    is_rough: bool = False
 
     @property
     def has_more(self) -> bool:
@@ -56,17 +61,32 @@ class Figures:
 
 
 def n_tasks_left(user: User, project: Project) -> int:
-    """Tasks that the person holds, or could still be given; counting stops at 500."""
+    """Tasks that the person holds, or could still be given; counting stops at 500.
+
+    Where tasks are mixed in that the queue doesn't hold, the number is rounded up to tens: an exact one would stand
+    still when such a task is given.
+    """
+    return _tasks_left(user, project)[0]
+
+
+def _tasks_left(user: User, project: Project) -> tuple[int, bool]:
+    """The number, and whether it was rounded."""
     member = member_at_work(user, project)
     if member is None:
-        return 0
+        return 0, False
+    if member.state == Membership.State.QUALIFYING:
+        return n_left_to_qualify(member), False
+    if member.state == Membership.State.PAUSED:
+        return member.n_open, False
     n_free = free_for(member).order_by().values("task").distinct()[:MOST_COUNTED].count()
-    return min(member.n_open + n_free, MOST_COUNTED)
+    n_left = min(member.n_open + n_free, MOST_COUNTED)
+    return (-(-n_left // 10) * 10, True) if mixes_in(project) else (n_left, False)
 
 
 def figures_of(user: User, project: Project) -> Figures:
     own = own_figures(user, project)
-    return Figures(own.n_today, own.seconds_median, n_tasks_left(user, project))
+    n_left, is_rough = _tasks_left(user, project)
+    return Figures(own.n_today, own.seconds_median, n_left, is_rough)
 
 
 @dataclass(frozen=True)

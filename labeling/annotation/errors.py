@@ -28,6 +28,12 @@ class NotRevisable(AnnotationError):
     code = "not_revisable"
 
 
+class NotRestorable(AnnotationError):
+    """A judgement that was set aside can't count again."""
+
+    code = "not_restorable"
+
+
 class BadTasks(AnnotationError):
     """Tasks can't be made as asked."""
 

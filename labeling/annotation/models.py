@@ -225,6 +225,31 @@ class Judgement(models.Model):
         return self.slot_id is None
 
 
+class SetAside(models.Model):
+    """A judgement that doesn't count any more, and the slot that was opened for another in its place.
+
+    The judgement itself stays as it is. `judgement` is the first of its revisions, all of which are set aside with it.
+    """
+
+    judgement = models.ForeignKey(Judgement, on_delete=models.CASCADE, related_name="set_aside")
+    replacement = models.ForeignKey(
+        Slot, null=True, on_delete=models.SET_NULL, related_name="+", help_text="null: surplus, or restored"
+    )
+    reason = models.CharField(max_length=300)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    at = models.DateTimeField()
+    restored_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    restored_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["judgement"], condition=Q(restored_at=None), name="set_aside_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"judgement {self.judgement_id} set aside"
+
+
 class PromptReport(models.Model):
     """An annotator's word to the leads that something is wrong with a prompt."""
 

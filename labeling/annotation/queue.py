@@ -14,6 +14,7 @@ taking failed, is met the next time round. Remembering late costs a few steps, s
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,10 +54,16 @@ RETURNING id, task_id, position, pool_id"""
 class Taken:
     slot_id: int
     task_id: int
+    order: Sequence[int] | None = None  # completion ids as they are to be shown; None: random
 
 
 def position_of(task_id: int, priority: int) -> int:
     return task_id - priority * _A_PRIORITY
+
+
+def front_position_of(task_id: int, priority: int) -> int:
+    """Before all that didn't come back, whatever its priority."""
+    return position_of(task_id, priority) - _FRONT
 
 
 def take_slot(member: Membership, expires_at: datetime) -> Taken | None:

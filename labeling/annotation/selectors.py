@@ -4,13 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import READING
-from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.models import Judgement, Lease, SetAside, Slot, Task
 from labeling.database.prepared import prepared
 from labeling.projects.models import Membership, Project
 from labeling.projects.selectors import projects_of
@@ -76,10 +76,17 @@ def judgements_by(user: User) -> QuerySet[Judgement]:
 
 def judgements_visible_to(user: User, project: Project) -> QuerySet[Judgement]:
     """All judgements of the project for those who read its console, else one's own."""
-    found = Judgement.objects.filter(project=project, superseded_by=None).select_related("task", "annotator")
+    found = Judgement.objects.filter(project=project, superseded_by=None).select_related("task", "annotator", "slot")
     if projects_of(user, roles=READING).filter(pk=project.pk).exists():
         return found
     return found.filter(annotator=user)
+
+
+def standing_judgements(project: Project) -> QuerySet[Judgement]:
+    """What counts: not superseded, not set aside, and collected for the data rather than to check an annotator."""
+    set_aside = SetAside.objects.filter(judgement__lease=OuterRef("lease"), restored_at=None)
+    found = Judgement.objects.filter(project=project, superseded_by=None, task__purpose__in=Task.COLLECTED)
+    return found.filter(~Exists(set_aside))
 
 
 def keys_of(order_shown: list[int]) -> dict[str, int]:
@@ -107,7 +114,7 @@ def shown_completions(lease: Lease) -> list[ShownCompletion]:
 
 @dataclass(frozen=True)
 class QueueFigures:
-    """How far a project is, in judgements wanted (slots)."""
+    """How far a project is, in judgements wanted (slots). What checks annotators is no part of it."""
 
     n_tasks: int
     n_tasks_done: int
@@ -119,12 +126,13 @@ class QueueFigures:
 
 
 def queue_figures(project: Project) -> QueueFigures:
-    tasks = Task.objects.filter(project=project).aggregate(
+    tasks = Task.objects.filter(project=project, purpose__in=Task.COLLECTED).aggregate(
         all=Count("pk"), done=Count("pk", filter=Q(state=Task.State.DONE))
     )
     slots = (
-        Slot.objects.filter(project=project)
+        Slot.objects.filter(project=project, task__purpose__in=Task.COLLECTED)
         .exclude(task__state=Task.State.CLOSED)
+        .exclude(state=Slot.State.VOID)
         .aggregate(
             all=Count("pk"),
             free=Count("pk", filter=Q(state=Slot.State.FREE)),
@@ -132,7 +140,7 @@ def queue_figures(project: Project) -> QueueFigures:
             done=Count("pk", filter=Q(state=Slot.State.DONE)),
         )
     )
-    surplus = Judgement.objects.filter(project=project, slot=None, superseded_by=None).count()
+    surplus = standing_judgements(project).filter(slot=None).count()
     return QueueFigures(
         tasks["all"], tasks["done"], slots["all"], slots["free"], slots["leased"], slots["done"], surplus
     )

@@ -2,7 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from labeling.annotation.models import Judgement, Lease, PromptReport, Task
+from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
 from labeling.annotation.selectors import shown_completions, shown_messages
 from labeling.annotation.services import judgement_body
 from labeling.projects.serializers import MAX_OVERLAP, GuidelineSerializer
@@ -160,5 +160,32 @@ class JudgementSerializer(serializers.Serializer):
         }
 
 
+class ListedJudgementSerializer(JudgementSerializer):
+    set_aside = serializers.BooleanField(help_text="does not count any more; another judgement was asked for")
+
+    def to_representation(self, judgement: Judgement) -> dict[str, Any]:
+        shown = super().to_representation(judgement)
+        return shown | {"set_aside": judgement.slot is not None and judgement.slot.state == Slot.State.VOID}
+
+
+class ComparedSerializer(serializers.Serializer):
+    asked = serializers.CharField()
+    said = serializers.CharField()
+    expected = serializers.CharField()
+    is_right = serializers.BooleanField()
+
+
+class FeedbackSerializer(serializers.Serializer):
+    is_right = serializers.BooleanField()
+    score = serializers.FloatField()
+    compared = ComparedSerializer(many=True)
+    explanation = serializers.CharField()
+    number = serializers.IntegerField(help_text="of this answer in the round, from 1")
+    n = serializers.IntegerField(help_text="answers in the round")
+    n_right = serializers.IntegerField(help_text="so far")
+    outcome = serializers.ChoiceField(["going on", "passed", "failed"])
+
+
 class SubmittedSerializer(JudgementSerializer):
+    feedback = FeedbackSerializer(required=False, help_text="there while the caller is qualifying")
     next_lease = LeaseSerializer(allow_null=True, required=False, help_text="there with ?next=1")

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from labeling.accounts.roles import ANNOTATING, Role
 from labeling.annotation.bench import Bench, figures_of, n_tasks_left, said_in
+from labeling.annotation.checks import Feedback, OnGold
 from labeling.annotation.errors import AnnotationError, LeaseLost
 from labeling.annotation.forms import (
     ReportForm,
@@ -29,6 +30,7 @@ from labeling.annotation.forms import (
 )
 from labeling.annotation.models import Judgement, Lease, PromptReport
 from labeling.annotation.reading import GuidelineChange, change_to_read, lease_in_hand, projects_at_work
+from labeling.annotation.reasons import in_own_language
 from labeling.annotation.selectors import KEYS, cap_reached, judgements_by, leases_held_by
 from labeling.annotation.services import (
     Submission,
@@ -82,8 +84,15 @@ def bench(request: HttpRequest, slug: str) -> HttpResponse:
     membership = _membership(request, project)
     if project.bench["content_warning"] and membership.agreed_to != sha256(project.bench["content_warning"]):
         return render(request, "annotation/warning.html", {"project": project, "section": "bench"})
+    told = request.GET.get("told", "")
+    feedback = None
+    if told.isdecimal() and len(told) < 18:  # without the script: what the last answer was worth
+        answered = judgements_by(request.user).filter(project=project, pk=int(told)).first()
+        feedback = OnGold.told(answered) if answered else None
     lease, change = _task_or_change(request, project)
-    return _bench_page(request, project, Bench(lease, lease.draft or {}) if lease else None, change=change)
+    return _bench_page(
+        request, project, Bench(lease, lease.draft or {}) if lease else None, change=change, feedback=feedback
+    )
 
 
 @login_required
@@ -124,7 +133,8 @@ def next_task(request: HttpRequest, slug: str) -> HttpResponse:
     if change:
         answer["guideline"] = _reading(request, project, change)
     elif lease is None:
-        context = {"project": project, "cap_reached": cap_reached(request.user, project)}
+        membership = _membership(request, project)
+        context = {"project": project, "cap_reached": cap_reached(request.user, project), **_standing(membership)}
         answer["nothing"] = render_to_string("annotation/_nothing.html", context, request)
     return _no_store(JsonResponse(answer))
 
@@ -276,8 +286,26 @@ def _holding(request: HttpRequest) -> list[int]:
     ]
 
 
+def _standing(membership: Membership) -> dict[str, Any]:
+    """Why somebody who is not active has no task, and whom to ask."""
+    if membership.state == Membership.State.ACTIVE:
+        return {}
+    leads = membership.project.memberships.filter(role=Role.LEAD).order_by("user__username")
+    return {
+        "membership": membership,
+        "reason": in_own_language(membership.state_reason),
+        "leads": list(leads.values_list("user__username", flat=True)),
+    }
+
+
 def _bench_page(
-    request: HttpRequest, project: Project, task: Bench | None, *, status: int = 200, change: GuidelineChange | None = None
+    request: HttpRequest,
+    project: Project,
+    task: Bench | None,
+    *,
+    status: int = 200,
+    change: GuidelineChange | None = None,
+    feedback: Feedback | None = None,
 ) -> HttpResponse:
     context = {
         "project": project,
@@ -288,6 +316,8 @@ def _bench_page(
         "skip_reasons": Lease.SkipReason.choices,
         "report_reasons": PromptReport.Reason.choices,
         "cap_reached": task is None and cap_reached(request.user, project),
+        "feedback": feedback,
+        **({} if task else _standing(_membership(request, project))),
         "last": judgements_by(request.user).filter(project=project).first() if project.allows_revision else None,
     }
     return _no_store(render(request, "annotation/bench.html", context, status=status))
@@ -320,7 +350,10 @@ def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
         return redirect("annotation:bench", project.slug)
     judgement = submission.judgement
     surplus = judgement.is_surplus and not task.judgement
+    feedback = submission.feedback
     if not _by_script(request):
+        if feedback:
+            return redirect(f"{reverse('annotation:bench', args=[project.slug])}?told={judgement.pk}")
         if surplus:
             messages.info(request, SURPLUS)
         return redirect("annotation:bench", project.slug)
@@ -330,6 +363,8 @@ def _take_answer(request: HttpRequest, task: Bench, take: Any) -> HttpResponse:
         "undo_url": _undo_url(project, judgement),
         "figures": _figures(request, project),
     }
+    if feedback:
+        answer["feedback"] = render_to_string("annotation/_feedback.html", {"feedback": feedback}, request)
     if request.GET.get("next"):
         answer["next"] = None
         answer.update(_next_after(request, project, task))

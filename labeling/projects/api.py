@@ -13,7 +13,7 @@ from rest_framework.throttling import UserRateThrottle
 from labeling.accounts.models import ApiToken, User
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
 from labeling.projects.api_access import ApiView
-from labeling.projects.errors import BadBench, BadForm, BadImport, LastLead, SlugTaken, UnknownVersion
+from labeling.projects.errors import BadBench, BadForm, BadImport, BadQuality, LastLead, SlugTaken, UnknownVersion
 from labeling.projects.imports import FORMATS, MAX_LINE_BYTES, import_rows
 from labeling.projects.selectors import members_of
 from labeling.projects.serializers import (
@@ -56,7 +56,7 @@ class ProjectsView(ApiView):
         try:
             project = create_project(created_by=request.user, **self.parsed(NewProjectSerializer))
         except BadForm as error:
-            raise wrong_fields({"bench" if isinstance(error, BadBench) else "form": _lists(error.fields)}) from None
+            raise wrong_fields({_part_of(error): _lists(error.fields)}) from None
         except SlugTaken as error:
             raise wrong_fields({"slug": str(error)}) from None
         return Response(ProjectDetailSerializer(self.project(project.slug)).data, status=201)
@@ -72,7 +72,7 @@ class ProjectView(ApiView):
         errors=[404],
     )  # fmt: skip
     def patch(self, request: Request, slug: str) -> Response:
-        """Change what is given and leave the rest; `form` and `bench` are replaced as a whole."""
+        """Change what is given and leave the rest; `form`, `bench` and `quality` are replaced as a whole."""
         project = self.project(slug, STEERING)
         changes = self.parsed(ProjectChangesSerializer, partial=True)
         guideline = changes.pop("guideline", None)
@@ -80,7 +80,7 @@ class ProjectView(ApiView):
             if changes:
                 change_project(project=project, **changes)
         except BadForm as error:
-            raise wrong_fields({"bench" if isinstance(error, BadBench) else "form": _lists(error.fields)}) from None
+            raise wrong_fields({_part_of(error): _lists(error.fields)}) from None
         if guideline is not None:
             publish_guideline(project=project, markdown=guideline, created_by=request.user)
         return Response(ProjectDetailSerializer(self.project(slug)).data)
@@ -231,6 +231,10 @@ def _too_large() -> Refused:
         f"At most {MAX_IMPORT_BYTES:,} bytes in one import. Rows before that are kept; send the rest in parts",
         status=413,
     )
+
+
+def _part_of(error: BadForm) -> str:
+    return "bench" if isinstance(error, BadBench) else "quality" if isinstance(error, BadQuality) else "form"
 
 
 def _lists(fields: dict[str, str]) -> dict[str, Any]:

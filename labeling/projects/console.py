@@ -78,7 +78,7 @@ def settings(request: HttpRequest, project: Project) -> HttpResponse:
     form = _builder(SettingsForm, request, SettingsForm.initial_of_project(project))
     if request.method == "POST" and not form.is_draft and form.is_valid():
         try:
-            change_project(project=project, **form.changes())
+            change_project(project=project, **form.changes(project))
         except BadForm as error:
             add_errors(form, error.fields)
         except ValidationError as error:
@@ -212,7 +212,8 @@ def prompts(request: HttpRequest, project: Project) -> HttpResponse:
     completions = dict(
         Completion.objects.filter(prompt__in=ids).values_list("prompt").annotate(n=Count("pk")).order_by()
     )
-    tasks = dict(project.tasks.filter(prompt__in=ids).values_list("prompt").annotate(n=Count("pk")).order_by())
+    shown = project.tasks.filter(prompt__in=ids, purpose__in=("preference", "evaluation"))
+    tasks = dict(shown.values_list("prompt").annotate(n=Count("pk")).order_by())
     for prompt in page["rows"]:
         prompt.n_completions, prompt.n_tasks = completions.get(prompt.pk, 0), tasks.get(prompt.pk, 0)
     return show(request, "console/projects/prompts.html", project, page=page, words=words)
@@ -224,8 +225,9 @@ def prompt(request: HttpRequest, project: Project, prompt_id: int) -> HttpRespon
     """One prompt with its completions, who wrote them, and its tasks."""
     found = get_object_or_404(Prompt.objects.select_related("batch"), project=project, pk=prompt_id)
     completions = list(found.completions.select_related("author").order_by("pk"))
-    tasks = found.tasks.prefetch_related(
-        Prefetch("judgements", queryset=project.judgements.filter(superseded_by=None).select_related("annotator"))
+    # What checks annotators has a page of its own, which not everyone who reads this one may open.
+    tasks = found.tasks.filter(purpose__in=("preference", "evaluation")).prefetch_related(
+        Prefetch("judgements", queryset=project.judgements.filter(superseded_by=None).select_related("annotator", "slot"))
     ).order_by("pk")
     letters = {completion.pk: index for index, completion in enumerate(completions, start=1)}
     rows = [

@@ -22,6 +22,12 @@ class BadBench(BadForm):
     what = "The bench"
 
 
+class BadQuality(BadForm):
+    """The settings of how labels are checked are not ones that Prefloop knows."""
+
+    what = "The checking of labels"
+
+
 class LastLead(ProjectError):
     pass
 

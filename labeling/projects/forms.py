@@ -15,6 +15,8 @@ from labeling.projects.feedback import CAN_BE_REQUIRED, DEFAULT_FORM
 from labeling.projects.imports import FORMATS
 from labeling.projects.models import Project
 from labeling.projects.presets import PRESETS, TALK, Preset, preset_like
+from labeling.projects.quality_settings import MOST_QUALIFYING, quality_of
+from labeling.projects.quality_settings import NUMBERS as QUALITY_NUMBERS
 from labeling.projects.rows import AxesWidget, AxisRow, NameRow, NamesWidget, clean_axes, clean_names
 from labeling.projects.services import RESERVED_SLUGS
 
@@ -204,6 +206,71 @@ class WorkFields(DraftForm):
         }
 
 
+def _per_cent(label: str, help_text: str, most: int = 100) -> forms.IntegerField:
+    return forms.IntegerField(min_value=0, max_value=most, required=False, label=label, help_text=help_text)
+
+
+def _count(name: str, label: str, help_text: str) -> forms.IntegerField:
+    least, most = QUALITY_NUMBERS[name]
+    return forms.IntegerField(min_value=least, max_value=most, required=False, label=label, help_text=help_text)
+
+
+class QualityFields(DraftForm):
+    """How labels are checked, shares in per cent; what is left empty stays as it was."""
+
+    gold_per_cent = _per_cent("Gold tasks, per cent", "of the tasks handed out. 0: none", 50)
+    gold_pass_per_cent = _per_cent("Right from, per cent", "of what a gold task expects")
+    gold_window = _count("gold_window", "Newest gold answers looked at", "when deciding whether to pause a person")
+    gold_least = _count("gold_least", "Gold answers before a pause", "nobody is paused on fewer")
+    gold_bound_per_cent = _per_cent(
+        "Pause below, per cent right", "once the 95 % interval lies wholly below. 0: never pause"
+    )
+    gold_again_days = _count("gold_again_days", "Days before a gold task comes again", "to the same person")
+    requeue_days = _count(
+        "requeue_days", "Days set aside on a pause", "of what the person judged; others judge it again. 0: nothing"
+    )
+    repeat_per_cent = _per_cent("Repeats, per cent", "of the tasks handed out: the person's own, shown again. 0: none", 50)
+    repeat_after = _count("repeat_after", "Judgements before a repeat", "of the person's own in between, at least")
+    repeat_hours = _count("repeat_hours", "Hours before a repeat", "in between, at least")
+    qualification_n = forms.IntegerField(
+        min_value=0, max_value=MOST_QUALIFYING, required=False, label="Gold tasks to begin with",
+        help_text="a new annotator answers so many and is told after each what was right. 0: no round",
+    )  # fmt: skip
+    qualification_per_cent = _per_cent("Right to pass, per cent", "of the gold tasks of the round")
+
+    SHARES = {
+        "gold_per_cent": "gold_rate",
+        "gold_pass_per_cent": "gold_pass",
+        "gold_bound_per_cent": "gold_bound",
+        "repeat_per_cent": "repeat_rate",
+    }
+
+    def quality_settings(self, before: dict[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in self.cleaned_data.items() if value is not None}
+        settings = quality_of(before)
+        for field, name in self.SHARES.items():
+            # A share finer than per cents, set over REST, outlives a form that doesn't show it.
+            if field in given and given[field] != round(100 * settings[name]):
+                settings[name] = given[field] / 100
+        settings |= {name: given[name] for name in QUALITY_NUMBERS if name in given}
+        settings["qualification"] |= {"n": given["qualification_n"]} if "qualification_n" in given else {}
+        if "qualification_per_cent" in given:
+            settings["qualification"]["pass"] = given["qualification_per_cent"] / 100
+        return settings
+
+    @classmethod
+    def initial_of_quality(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        full = quality_of(settings)
+        return (
+            {field: round(100 * full[name]) for field, name in cls.SHARES.items()}
+            | {name: full[name] for name in QUALITY_NUMBERS}
+            | {
+                "qualification_n": full["qualification"]["n"],
+                "qualification_per_cent": round(100 * full["qualification"]["pass"]),
+            }
+        )
+
+
 class BuilderForm(WorkFields, BenchFields, FeedbackFields):
     """All that a lead sets up of a project: what is asked, how the bench behaves, how tasks are handed out."""
 
@@ -245,7 +312,7 @@ class NewProjectForm(BuilderForm):
         return data | {"slug": slug}
 
 
-class SettingsForm(BuilderForm):
+class SettingsForm(QualityFields, BuilderForm):
     name = forms.CharField(max_length=120)
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
     allows_revision = forms.BooleanField(required=False, label="Annotators may revise what they submitted")
@@ -255,6 +322,7 @@ class SettingsForm(BuilderForm):
         return (
             cls.initial_of(project.form)
             | cls.initial_of_bench(project.bench)
+            | cls.initial_of_quality(project.quality)
             | {
                 "name": project.name,
                 "description": project.description,
@@ -265,10 +333,14 @@ class SettingsForm(BuilderForm):
             }
         )
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self, project: Project) -> dict[str, Any]:
         data = self.cleaned_data
         plain = {name: data[name] for name in ("name", "description", "allows_revision")}
-        return plain | self.work() | {"form": self.feedback_form(), "bench": self.bench_settings()}
+        return plain | self.work() | {
+            "form": self.feedback_form(),
+            "bench": self.bench_settings(),
+            "quality": self.quality_settings(project.quality),
+        }
 
 
 class MemberForm(forms.Form):

@@ -1,9 +1,11 @@
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from labeling.accounts.roles import Role
-from labeling.projects.models import Project
+from labeling.accounts.roles import READING, Role
+from labeling.projects.models import Membership, Project
+from labeling.projects.quality_settings import quality_of
 from labeling.projects.selectors import current_guideline
 from labeling.web.api import Flag, Number, StrictSerializer, Text, Whole
 
@@ -20,6 +22,9 @@ class ProjectFields(StrictSerializer):
     form = serializers.DictField(required=False, help_text="the feedback form; parts left out get their default")
     bench = serializers.DictField(
         required=False, help_text="how the bench shows tasks and cares for people; parts left out get their default"
+    )
+    quality = serializers.DictField(
+        required=False, help_text="how labels are checked; parts left out get their default"
     )
     overlap = Whole(min_value=1, max_value=MAX_OVERLAP, required=False)
     lease_seconds = Whole(min_value=30, max_value=MAX_LEASE_SECONDS, required=False)
@@ -61,11 +66,16 @@ class ProjectSerializer(serializers.Serializer):
     role = serializers.ChoiceField(Role.choices, help_text="the caller's")
     form = serializers.DictField()
     bench = serializers.DictField()
+    quality = serializers.SerializerMethodField()
     overlap = serializers.IntegerField()
     lease_seconds = serializers.IntegerField()
     eval_share = serializers.FloatField()
     allows_revision = serializers.BooleanField()
     created_at = serializers.DateTimeField()
+
+    @extend_schema_field(serializers.DictField(allow_null=True, help_text="null for annotators: how they are checked"))
+    def get_quality(self, project: Project) -> dict[str, Any] | None:
+        return quality_of(project.quality) if project.role in READING else None  # type: ignore[attr-defined]
 
 
 class ProjectDetailSerializer(ProjectSerializer):
@@ -87,6 +97,8 @@ class MemberSerializer(serializers.Serializer):
     kind = serializers.CharField(source="user.kind")
     role = serializers.ChoiceField(Role.choices)
     pseudonym = serializers.CharField(help_text="the name in exports")
+    state = serializers.ChoiceField(Membership.State.choices, help_text="only who is active is handed tasks of the queue")
+    state_reason = serializers.CharField()
     created_at = serializers.DateTimeField()
 
 

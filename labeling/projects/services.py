@@ -6,14 +6,16 @@ import hmac
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Max
+from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import Role
 from labeling.live.services import notify
 from labeling.projects.bench_settings import complete_bench_settings
-from labeling.projects.errors import BadBench, BadForm, LastLead, SlugTaken, UnknownVersion
+from labeling.projects.errors import BadBench, BadForm, BadQuality, LastLead, SlugTaken, UnknownVersion
 from labeling.projects.feedback import complete_form
 from labeling.projects.models import Guideline, Membership, Project
+from labeling.projects.quality_settings import complete_quality_settings, quality_of
 from labeling.projects.text import sha256
 
 RESERVED_SLUGS = {"new"}  # /projects/new/ is the page that makes one
@@ -27,6 +29,7 @@ def create_project(
     description: str = "",
     form: dict | None = None,
     bench: dict | None = None,
+    quality: dict | None = None,
     overlap: int = 1,
     lease_seconds: int = 1200,
     eval_share: float = 0.2,
@@ -34,15 +37,16 @@ def create_project(
 ) -> Project:
     """Make a project with its maker as first lead, and version 1 of the guideline if one is given.
 
-    Raises BadForm and BadBench naming the wrong parts of the feedback form and of the bench's settings, and SlugTaken.
+    Raises BadForm, BadBench and BadQuality naming the wrong parts of the feedback form and of the settings, and SlugTaken.
     """
     full_form = _checked_form(form or {})
     full_bench = _checked_bench(bench or {})
+    full_quality = _checked_quality(quality or {})
     if slug in RESERVED_SLUGS:
         raise SlugTaken(f"The short name {slug!r} is an address of the site: choose another")
     project = Project(
-        slug=slug, name=name, description=description, form=full_form, bench=full_bench, overlap=overlap,
-        lease_seconds=lease_seconds, eval_share=eval_share, created_by=created_by,
+        slug=slug, name=name, description=description, form=full_form, bench=full_bench, quality=full_quality,
+        overlap=overlap, lease_seconds=lease_seconds, eval_share=eval_share, created_by=created_by,
     )  # fmt: skip
     project.full_clean(exclude=["slug"], validate_unique=False)
     project.clean_fields()
@@ -58,19 +62,28 @@ def create_project(
 
 
 def change_project(*, project: Project, **changes: object) -> Project:
-    """Change name, description, form, bench, overlap, lease_seconds, state, allows_revision or eval_share.
+    """Change name, description, form, bench, quality, overlap, lease_seconds, state, allows_revision or eval_share.
 
-    Raises BadForm, BadBench, and ValidationError naming the field.
+    Where the qualification round is switched off, whoever is in it is let in.
+
+    Raises BadForm, BadBench, BadQuality, and ValidationError naming the field.
     """
     if "form" in changes:
         changes["form"] = _checked_form(changes["form"])
     if "bench" in changes:
         changes["bench"] = _checked_bench(changes["bench"])
+    if "quality" in changes:
+        changes["quality"] = _checked_quality(changes["quality"])
     for name, value in changes.items():
         setattr(project, name, value)
     project.full_clean(validate_unique=False)
-    project.save(update_fields=list(changes))
-    notify(project.live_group, "project")
+    with transaction.atomic():
+        project.save(update_fields=list(changes))
+        if "quality" in changes and not project.quality["qualification"]["n"]:
+            project.memberships.filter(state=Membership.State.QUALIFYING).update(
+                state=Membership.State.ACTIVE, state_reason="", state_at=now()
+            )
+        notify(project.live_group, "project")
     return project
 
 
@@ -85,6 +98,13 @@ def _checked_bench(settings: object) -> dict:
     full, wrong = complete_bench_settings(settings)
     if wrong:
         raise BadBench(wrong)
+    return full
+
+
+def _checked_quality(settings: object) -> dict:
+    full, wrong = complete_quality_settings(settings)
+    if wrong:
+        raise BadQuality(wrong)
     return full
 
 
@@ -115,15 +135,22 @@ def pseudonym_of(project: Project, user: User) -> str:
 def add_member(*, project: Project, user: User, role: str) -> Membership:
     """Give the person this role in the project, changing the role they had.
 
+    A new annotator begins with the project's qualification round, where it has one; other roles need none.
+
     Raises LastLead where that would leave the project without one.
     """
     with transaction.atomic():
         if role != Role.LEAD:
             _refuse_leaving_no_lead(project, user)
+        first = {"role": role, "pseudonym": pseudonym_of(project, user)}
+        if role == Role.ANNOTATOR and quality_of(project.quality)["qualification"]["n"]:
+            first |= {"state": Membership.State.QUALIFYING, "state_at": now()}
         membership, _ = Membership.objects.update_or_create(
-            project=project, user=user, defaults={"role": role},
-            create_defaults={"role": role, "pseudonym": pseudonym_of(project, user)},
-        )  # fmt: skip
+            project=project, user=user, defaults={"role": role}, create_defaults=first
+        )
+        if role != Role.ANNOTATOR and membership.state == Membership.State.QUALIFYING:
+            membership.state, membership.state_at = Membership.State.ACTIVE, now()
+            membership.save(update_fields=["state", "state_at"])
         notify(project.live_group, "members")
     return membership
 

@@ -10,8 +10,8 @@ import numpy
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Task
+from labeling.annotation.selectors import standing_judgements
 from labeling.projects.models import Project
-from labeling.quality.selectors import standing_judgements
 from labeling.quality.statistics import Answers, Rankings
 
 CHUNK = 5000

@@ -36,7 +36,7 @@ def tasks(request: HttpRequest, project: Project) -> HttpResponse:
     usual = {name: form.get_initial_for_field(field, name) for name, field in form.fields.items()}
     wanted = form.cleaned_data if form.is_bound and form.is_valid() else usual
     state = request.GET.get("state", "")
-    found = Task.objects.filter(project=project).select_related("prompt")
+    found = Task.objects.filter(project=project, purpose__in=Task.COLLECTED).select_related("prompt")
     if state in Task.State.values:
         found = found.filter(state=state)
     return show(

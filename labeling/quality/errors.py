@@ -31,3 +31,13 @@ class AlreadyAdjudicated(QualityError):
             f"{adjudication.by.username} settled this task at {adjudication.created_at:%Y-%m-%d %H:%M} UTC: "
             f"{adjudication.get_outcome_display()}"
         )
+
+
+class BadGold(QualityError):
+    """A gold task can't be made or changed as asked. `fields` names what is wrong."""
+
+    code = "invalid"
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self.fields = fields
+        super().__init__("; ".join(f"{key}: {value}" for key, value in fields.items()))

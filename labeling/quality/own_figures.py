@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils.functional import Promise
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Judgement, Lease, Task
-from labeling.annotation.selectors import day_of
+from labeling.annotation.selectors import day_of, standing_judgements
 from labeling.projects.models import Project
 from labeling.quality import statistics
 
@@ -114,7 +114,8 @@ def own_agreement(user: User, project: Project, at: datetime | None = None) -> O
     """
     before = day_of(at or now())
     judged = Judgement.objects.filter(project=project, task__purpose__in=Task.COLLECTED, created_at__lt=before).exclude(ranking=[])
-    others = judged.filter(superseded_by=None, annotator_kind=User.Kind.HUMAN).exclude(annotator=user)
+    others = standing_judgements(project).filter(created_at__lt=before, annotator_kind=User.Kind.HUMAN)
+    others = others.exclude(Q(ranking=[]) | Q(annotator=user))
     shared = (
         judged.filter(annotator=user, supersedes=None)
         .filter(Exists(others.filter(task=OuterRef("task"))))

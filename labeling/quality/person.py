@@ -8,9 +8,9 @@ import numpy
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Task
+from labeling.annotation.selectors import standing_judgements
 from labeling.projects.models import Project
 from labeling.quality import statistics
-from labeling.quality.selectors import standing_judgements
 from labeling.quality.statistics import Figure, Rankings, Votes
 from labeling.quality.statistics.reliability import sides_with_others
 

@@ -8,7 +8,8 @@ import numpy
 from django.db.models import Exists, OuterRef, QuerySet
 
 from labeling.accounts.models import User
-from labeling.annotation.models import Judgement, Slot, Task
+from labeling.annotation.models import Task
+from labeling.annotation.selectors import standing_judgements
 from labeling.projects.models import Project
 from labeling.projects.services import pseudonym_of
 from labeling.quality.models import QualityReport
@@ -18,12 +19,6 @@ from labeling.quality.statistics.crowd_bt import crowd_bt
 
 EVEN = [0.4, 0.4, 0.2]  # first, second, tie: before anything is known of a project
 USUAL_RELIABILITY = 0.75
-
-
-def standing_judgements(project: Project) -> QuerySet[Judgement]:
-    """The judgements that every figure of quality is made of: not superseded, set aside or made to check annotators."""
-    found = Judgement.objects.filter(project=project, superseded_by=None, task__purpose__in=Task.COLLECTED)
-    return found.exclude(slot__state=Slot.State.VOID)
 
 
 def annotators_by_pseudonym(project: Project, ids: Sequence[int]) -> dict[str, User]:

@@ -87,7 +87,10 @@ def test_axe_finds_nothing_serious_on_the_other_pages_of_annotators(site, projec
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 
-CONSOLE = ("settings/", "tasks/", "reports/", "adjudication/", "images/", "conversation/", "people/", "guidelines/", "import/", "")
+CONSOLE = (
+    "settings/", "tasks/", "reports/", "adjudication/", "images/", "conversation/", "people/", "gold/", "gold/new/",
+    "guidelines/", "import/", "",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("look", LOOKS)

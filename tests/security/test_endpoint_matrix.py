@@ -19,7 +19,7 @@ from labeling.conversation.models import Conversation, Turn
 from labeling.images.services import store_image
 from labeling.preferences.services import create_snapshot
 from labeling.projects.services import pseudonym_of
-from labeling.quality.services import adjudicate
+from labeling.quality.services import adjudicate, create_gold
 from tests import factories
 from tests.labeling.images.pictures import png
 from tests.security.routes import METHODS, ROUTES, Api, Page, Public
@@ -60,7 +60,11 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     judged = Judgement.objects.first().task
     note = adjudicate(task=judged, by=lead, submission_key="k" * 8, outcome="left", note_to_guideline="Say more")
     picture, _ = store_image(project=project, file=png(), name="a.png", uploaded_by=lead)
+    prompt = project.prompts.first()
+    completions = list(prompt.completions.values_list("pk", flat=True))
+    gold = create_gold(project=project, prompt=prompt, completion_ids=completions, expected={"ranking": [[pk] for pk in completions]})
     return {
+        "gold_id": gold.pk, "username": reviewer.username,
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,

@@ -10,7 +10,7 @@ from labeling.projects.models import Project
 from tests.api_caller import Caller
 from tests.factories import judge_all
 
-OURS = ("accounts", "projects", "annotation", "preferences", "registry", "runs", "loop")
+OURS = ("accounts", "projects", "annotation", "quality", "preferences", "registry", "runs", "loop")
 FIELDS = sorted(
     {
         name
@@ -25,6 +25,10 @@ CALLS = {
     "POST projects/": {"slug": "new", "name": "New"},
     "PATCH projects/support/": {},
     "POST projects/support/members/": {"username": "stranger", "role": "annotator"},
+    "POST projects/support/members/annotator/pause/": {"reason": "x"},
+    "POST projects/support/members/annotator/reinstate/": {},
+    "POST projects/support/members/annotator/set-aside/": {"reason": "x"},
+    "POST projects/support/gold/": {"text": "x"},
     "POST projects/support/tasks/": {},
     "POST projects/support/leases/": {},
     "POST projects/support/snapshots/": {},
@@ -35,10 +39,15 @@ CALLS = {
 }
 TAKEN = {
     "PATCH projects/support/": {
-        "name", "description", "form", "bench", "overlap", "lease_seconds", "eval_share", "guideline", "state", "allows_revision",
+        "name", "description", "form", "bench", "quality", "overlap", "lease_seconds", "eval_share", "guideline", "state",
+        "allows_revision",
     },
-    "POST projects/": {"slug", "name", "description", "form", "bench", "overlap", "lease_seconds", "eval_share", "guideline"},
+    "POST projects/": {"slug", "name", "description", "form", "bench", "quality", "overlap", "lease_seconds", "eval_share", "guideline"},
     "POST projects/support/members/": {"username", "role"},
+    "POST projects/support/members/annotator/pause/": {"reason"},
+    "POST projects/support/members/annotator/reinstate/": {"to_qualify", "restore"},
+    "POST projects/support/members/annotator/set-aside/": {"reason", "since", "until"},
+    "POST projects/support/gold/": {"task", "prompt", "completions", "text", "texts", "expected", "explanation"},
     "POST projects/support/tasks/": {"kind", "overlap", "prompts"},
     "POST projects/support/leases/": set(),
     "POST projects/support/snapshots/": {"name", "filters", "policy"},

@@ -14,8 +14,8 @@ from django.urls import reverse
 from django.utils.timezone import now
 
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
-from labeling.annotation.models import Judgement, Lease, PromptReport, Task
-from labeling.annotation.selectors import QueueFigures
+from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
+from labeling.annotation.selectors import QueueFigures, standing_judgements
 from labeling.preferences.models import Snapshot
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
@@ -65,7 +65,7 @@ def loop_state(project: Project) -> LoopState:
     state.n_prompts = Prompt.objects.filter(project=project).count()
     state.n_completions = Completion.objects.filter(prompt__project=project).count()
     tasks = (
-        Task.objects.filter(project=project)
+        Task.objects.filter(project=project, purpose__in=Task.COLLECTED)
         .exclude(state=Task.State.CLOSED)
         .aggregate(
             all=Count("pk"),
@@ -74,7 +74,7 @@ def loop_state(project: Project) -> LoopState:
         )
     )
     state.n_tasks, state.n_tasks_done, state.n_compare_open = tasks["all"], tasks["done"], tasks["compare"]
-    state.n_judgements = Judgement.objects.filter(project=project, superseded_by=None).count()
+    state.n_judgements = standing_judgements(project).count()
     state.snapshot = Snapshot.objects.filter(project=project).order_by("-number").defer("manifest").first()
     models = ModelVersion.objects.filter(project=project).exclude(stage=ModelVersion.Stage.ARCHIVED)
     state.reward = models.filter(kind=ModelVersion.Kind.REWARD).order_by("-pk").first()
@@ -197,7 +197,7 @@ def needs_you(state: LoopState) -> list[Advice]:
         slot__isnull=False,
         task__purpose=Task.Purpose.PREFERENCE,
         pk__gt=frozen_up_to,
-    ).count()
+    ).exclude(slot__state=Slot.State.VOID).count()
     untrained = (
         state.snapshot is not None
         and not Run.objects.filter(project=project, snapshot=state.snapshot).exclude(state=Run.State.FAILED).exists()

@@ -34,7 +34,7 @@ class Collected:
 def collected(iteration: Iteration, purpose: str = Task.Purpose.PREFERENCE) -> Collected:
     slots = Slot.objects.filter(
         project=iteration.project_id, task__iteration=iteration.number, task__purpose=purpose
-    ).exclude(task__state=Task.State.CLOSED)
+    ).exclude(task__state=Task.State.CLOSED).exclude(state=Slot.State.VOID)
     by_state = dict(slots.values_list("state").annotate(n=Count("pk")))
     return Collected(slots.values("task").distinct().count(), sum(by_state.values()), by_state.get(Slot.State.DONE, 0))
 
@@ -52,7 +52,7 @@ def win_rate(iteration: Iteration, *, tag: str | None = None, kinds: list[str] |
     judgements = Judgement.objects.filter(
         project=iteration.project_id, superseded_by=None, task__iteration=iteration.number,
         task__purpose=Task.Purpose.EVALUATION, slot__isnull=False,
-    ).select_related("task__prompt")  # fmt: skip
+    ).exclude(slot__state=Slot.State.VOID).select_related("task__prompt")  # fmt: skip
     if kinds:
         judgements = judgements.filter(annotator_kind__in=kinds)
     completions = Completion.objects.filter(

@@ -16,7 +16,14 @@ from labeling.annotation.services.leases import (
     skip_lease,
     take_lease,
 )
+from labeling.annotation.services.members import pause_member, reinstate_member
 from labeling.annotation.services.reports import close_tasks_of, report_prompt, settle_report
+from labeling.annotation.services.setting_aside import (
+    judgements_to_set_aside,
+    restore_judgement,
+    restore_judgements,
+    set_aside_judgements,
+)
 from labeling.annotation.services.tasks import NewTask, create_tasks, create_tasks_for_prompts
 
 __all__ = [
@@ -29,11 +36,17 @@ __all__ = [
     "create_tasks_for_prompts",
     "free_expired_leases",
     "judgement_body",
+    "judgements_to_set_aside",
     "open_leased_task",
+    "pause_member",
+    "reinstate_member",
     "renew_lease",
     "report_prompt",
+    "restore_judgement",
+    "restore_judgements",
     "revise_judgement",
     "save_draft",
+    "set_aside_judgements",
     "settle_report",
     "skip_lease",
     "submit_judgement",

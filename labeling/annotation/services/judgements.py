@@ -1,6 +1,6 @@
 """Taking judgements: each once, whatever is sent twice, comes late or races another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
+from labeling.annotation.checks import Feedback, OnGold
 from labeling.annotation.errors import AlreadyJudged, KeyReused, LeaseLost, NotRevisable
 from labeling.annotation.models import Judgement, Lease, Slot, Task
 from labeling.annotation.queue import free_slots
@@ -16,7 +17,7 @@ from labeling.annotation.selectors import keys_of, shown_completions
 from labeling.database.prepared import insert, prepared, prepared_update
 from labeling.live.services import notify
 from labeling.projects.feedback import PER_COMPLETION, Answer, check_answer, needs_contents
-from labeling.projects.models import Completion
+from labeling.projects.models import Completion, Membership
 from labeling.projects.text import canonical_json, sha256
 
 
@@ -26,6 +27,7 @@ class Submission:
 
     judgement: Judgement
     is_new: bool
+    feedback: Feedback | None = None  # what somebody who is qualifying is told of their answer
 
 
 def submit_judgement(
@@ -34,12 +36,20 @@ def submit_judgement(
     """Record one annotator's judgement and close the lease it was made under.
 
     `body` names completions by the keys of the page. The same key again gives the first judgement. A late
-    answer takes its slot if that is still free; where the slot was given away it is kept as surplus.
+    answer takes its slot if that is still free; where the slot was given away, or the annotator was paused
+    meanwhile, it is kept as surplus.
 
     Raises BadAnswer naming the parts that don't fit the form, KeyReused for the key with another body,
     AlreadyJudged where the annotator judged the task under another lease, LeaseLost for a skipped lease.
     """
-    at = at or now()
+    submission = _submitted(lease=lease, submission_key=submission_key, body=body, at=at or now())
+    if not lease.task.is_gold:
+        return submission
+    submission.judgement.lease = lease
+    return replace(submission, feedback=OnGold.answered(submission.judgement))
+
+
+def _submitted(*, lease: Lease, submission_key: str, body: dict[str, Any], at: datetime) -> Submission:
     body_hash = sha256(canonical_json(body))
     if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
         return earlier
@@ -54,7 +64,7 @@ def submit_judgement(
                 if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
                     return earlier
                 raise LeaseLost(_("This task is closed already: it was submitted or skipped, perhaps in another tab"))
-            owns_slot = _fill_slot(slot=lease.slot_id, annotator=lease.annotator_id)
+            owns_slot = not _was_paused(lease) and _fill_slot(slot=lease.slot_id, annotator=lease.annotator_id)
             if owns_slot:
                 _count_judgement(task=lease.task_id)
             judgement = _add_judgement(
@@ -68,7 +78,7 @@ def submit_judgement(
             lease.refresh_from_db(fields=["state"])
             if lease.state == Lease.State.EXPIRED:
                 # It ran out after it was loaded, and the person was given the task again.
-                return submit_judgement(lease=lease, submission_key=submission_key, body=body, at=at)
+                return _submitted(lease=lease, submission_key=submission_key, body=body, at=at)
         raise AlreadyJudged(_("You have judged this task already, under another lease")) from None
     return Submission(judgement, is_new=True)
 
@@ -106,6 +116,8 @@ def revise_judgement(*, judgement: Judgement, submission_key: str, body: dict[st
     project = judgement.project
     if not project.allows_revision:
         raise NotRevisable(_("This project doesn't allow judgements to be revised"))
+    if lease.task.is_gold and OnGold.told(judgement):
+        raise NotRevisable(_("You have been told what was right here, so your answer stays as it is"))
     answer = _checked(lease, body)
     try:
         with transaction.atomic():
@@ -118,6 +130,14 @@ def revise_judgement(*, judgement: Judgement, submission_key: str, body: dict[st
             return earlier
         raise NotRevisable(_("There is a newer version of this judgement: reload and revise that one")) from None
     return Submission(revision, is_new=True)
+
+
+def _was_paused(lease: Lease) -> bool:
+    """Whether this is a late answer of somebody whose tasks were given back when they were paused."""
+    if lease.state != Lease.State.EXPIRED:
+        return False
+    paused = Membership.objects.filter(state=Membership.State.PAUSED, project=lease.task.project_id)
+    return paused.filter(user=lease.annotator_id).exists()
 
 
 def _drop_newer_lease(lease: Lease, at: datetime) -> None:

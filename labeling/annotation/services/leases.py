@@ -15,6 +15,7 @@ from labeling.annotation.errors import LeaseLost
 from labeling.annotation.models import Lease, Slot, Task, TaskCompletion, new_public_id
 from labeling.annotation.queue import Taken, free_slots, take_slot
 from labeling.annotation.selectors import cap_reached, member_at_work
+from labeling.annotation.services.mixing import mixed_in
 from labeling.database.prepared import insert, prepared
 from labeling.live.services import notify
 from labeling.projects.models import Membership, Project, Prompt
@@ -30,8 +31,9 @@ def take_lease(
     """The annotator's next task: an open lease not among those they say they hold, else a new one.
 
     Returns None where nothing is left for them, they hold MAX_OPEN_LEASES already, they have seen as many tasks
-    today as the project allows, or the project or their membership is paused. A new lease takes four statements,
-    whatever is in the queue: who they are, take a slot, what to show, and the lease.
+    today as the project allows, or the project or their membership is paused. Who is qualifying gets gold tasks alone.
+    A new lease takes four statements, whatever is in the queue: who they are, take a slot, what to show, and the lease;
+    some more, of a fixed number, where `mixed_in` gives one.
     """
     at = at or now()
     holding = set(holding)
@@ -42,7 +44,7 @@ def take_lease(
         if lease := _held_lease(member, holding, at):
             return lease
         member = member_at_work(annotator, project, holding)
-    is_open = member.project.state == Project.State.OPEN and member.state == Membership.State.ACTIVE
+    is_open = member.project.state == Project.State.OPEN and member.state != Membership.State.PAUSED
     if not is_open or member.n_open >= MAX_OPEN_LEASES:
         return None
     for _attempt in range(20):
@@ -50,7 +52,10 @@ def take_lease(
             with transaction.atomic():
                 if _cap_reached_for_good(member, at):
                     return None
-                taken = take_slot(member, expires_at=at + timedelta(seconds=member.project.lease_seconds))
+                expires_at = at + timedelta(seconds=member.project.lease_seconds)
+                taken = mixed_in(member, at=at, expires_at=expires_at)
+                if taken is None and member.state == Membership.State.ACTIVE:
+                    taken = take_slot(member, expires_at=expires_at)
                 if taken is not None:
                     return _lease_taken(taken, member, at)
         except IntegrityError:
@@ -95,8 +100,9 @@ def _lease_taken(taken: Taken, member: Membership, at: datetime) -> Lease:
     found = [(row.task, row.completion) for row in _shown_of(task=taken.task_id)]
     task = found[0][0] if found else Task.objects.select_related("prompt").get(pk=taken.task_id)
     task.project = member.project
-    order = [completion.pk for _task, completion in found]
-    random.SystemRandom().shuffle(order)
+    order = list(taken.order or [completion.pk for _task, completion in found])
+    if taken.order is None:
+        random.SystemRandom().shuffle(order)
     lease = insert(
         Lease(
             slot_id=taken.slot_id,

@@ -1,4 +1,4 @@
-"""Writes of this app, by topic: reports of figures, adjudication."""
+"""Writes of this app, by topic: gold tasks, reports of figures, adjudication."""
 
 from labeling.quality.services.adjudication import (
     ADJUDICATION_MODES,
@@ -15,6 +15,18 @@ from labeling.quality.services.adjudication import (
     set_adjudication_mode,
     settle_note,
 )
+from labeling.quality.services.gold import (
+    MAX_EXPLANATION,
+    MAX_TEXT,
+    change_gold,
+    check_member,
+    create_gold,
+    gold_answered,
+    in_keys,
+    promote_task,
+    told,
+    write_gold,
+)
 from labeling.quality.services.reports import (
     compute_due_reports,
     compute_report,
@@ -25,21 +37,31 @@ from labeling.quality.services.reports import (
 
 __all__ = [
     "ADJUDICATION_MODES",
+    "MAX_EXPLANATION",
     "MAX_NOTE",
     "MAX_RATIONALE",
+    "MAX_TEXT",
     "Belief",
     "Settled",
     "adjudicate",
     "adjudication_mode",
+    "change_gold",
+    "check_member",
     "compute_due_reports",
     "compute_report",
+    "create_gold",
     "figures_and_annotators",
+    "gold_answered",
+    "in_keys",
     "open_review",
     "outdate_report",
+    "promote_task",
     "quality_figures",
     "record_contradictions",
     "refresh_disagreements",
     "say_ranking",
     "set_adjudication_mode",
     "settle_note",
+    "told",
+    "write_gold",
 ]

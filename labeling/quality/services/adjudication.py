@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,8 +16,9 @@ from labeling.annotation.models import Judgement, Slot, Task, TaskCompletion
 from labeling.live.services import notify
 from labeling.projects.models import Project
 from labeling.quality.disagreement import contradiction, ranking_difference, rating_difference
-from labeling.quality.errors import AlreadyAdjudicated, BadOutcome
+from labeling.quality.errors import AlreadyAdjudicated, BadGold, BadOutcome
 from labeling.quality.models import Adjudication, Contradiction, Disagreement, Look, Review
+from labeling.quality.services.gold import create_gold
 from labeling.quality.statistics import pair_votes
 
 BLIND, OPEN = "blind", "open"
@@ -298,6 +300,13 @@ def after_adjudication(adjudication: Adjudication) -> None:
         # As with a reported prompt: no more of it is handed out, and what is being judged is still taken.
         Slot.objects.filter(task=task).update(position=None)
         Task.objects.filter(pk=task.pk).update(state=Task.State.CLOSED)
+    elif adjudication.becomes_gold and adjudication.ranking:
+        with suppress(BadGold):  # there is one over these completions, or the form asks for more than a ranking
+            create_gold(
+                project=adjudication.project, prompt=task.prompt, completion_ids=[pk for group in adjudication.ranking for pk in group],
+                expected={"ranking": adjudication.ranking}, explanation=adjudication.rationale,
+                written_by=adjudication.by, promoted_from=task,
+            )  # fmt: skip
     notify(adjudication.project.live_group, "adjudication")
 
 

@@ -2,17 +2,22 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 from django.utils.timezone import now
 
+from labeling.accounts.models import User
 from labeling.annotation.models import Judgement
 from labeling.live.services import notify
 from labeling.projects.models import Project
+from labeling.projects.services import pseudonym_of
 from labeling.quality.columns import read_columns, tags_of_tasks
+from labeling.quality.gold import gold_results
 from labeling.quality.models import QualityReport
+from labeling.quality.repeats import repeat_results
 from labeling.quality.reports import SHAPE, figures_of, nothing_yet
 
 logger = logging.getLogger(__name__)
@@ -66,6 +71,7 @@ def compute_report(*, project: Project, at: datetime | None = None) -> QualityRe
     try:
         columns = read_columns(project)
         figures, consensus = figures_of(project, columns, tags_of_tasks(project, columns.tasks))
+        _add_checks(project, figures, columns.annotators)
     except Exception as error:
         mine.update(state=QualityReport.State.IDLE, problem=f"{type(error).__name__}: {error}"[:300])
         raise
@@ -74,6 +80,14 @@ def compute_report(*, project: Project, at: datetime | None = None) -> QualityRe
         up_to_judgement=newest, n_judgements=len(columns), figures=figures, consensus=consensus,
     )  # fmt: skip
     return QualityReport.objects.get(project=project)
+
+
+def _add_checks(project: Project, figures: dict[str, Any], annotators: Sequence[int]) -> None:
+    """To each annotator's row, how their gold tasks and their repeats came out; None for those who had none."""
+    gold, repeats = gold_results(project), repeat_results(project)
+    who = {pseudonym_of(project, User(pk=pk)): pk for pk in annotators}
+    for row in figures["annotators"]:
+        row["gold"], row["repeats"] = gold.get(who[row["annotator"]]), repeats.get(who[row["annotator"]])
 
 
 def outdate_report(project: Project) -> None:

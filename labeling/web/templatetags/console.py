@@ -18,6 +18,8 @@ STATE_BADGES = {
     "queued": ("", "…"),
     "candidate": ("", "○"),
     "paused": ("badge-warn", "‖"),
+    "active": ("badge-good", "✓"),
+    "qualifying": ("badge-accent", "▸"),
     "cancelled": ("badge-warn", "–"),
     "archived": ("", "–"),
     "failed": ("badge-bad", "✕"),

@@ -1,6 +1,8 @@
 """Overlap is exact under any concurrency: many people in threads, each with a database connection of its own."""
 
 import random
+import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,19 +13,22 @@ from django.db import connection, transaction
 from django.utils.timezone import now
 
 from labeling.annotation.errors import AlreadyJudged, LeaseLost
-from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.models import Judgement, Lease, SetAside, Slot, Task
 from labeling.annotation.selectors import queue_figures
 from labeling.annotation.services import (
     Submission,
     free_expired_leases,
     renew_lease,
+    restore_judgements,
     save_draft,
+    set_aside_judgements,
     skip_lease,
     submit_judgement,
     take_lease,
 )
 from labeling.projects.services import add_member, change_project
 from tests import factories
+from tests.labeling.quality import gold
 from tests.services.databases import use_database_file
 
 use_database_file()
@@ -185,3 +190,72 @@ def test_taking_a_slot_that_ran_out_never_waits_for_its_holder_who_is_submitting
         taking = in_thread(pool, lambda: take_lease(project=project, annotator=people[1], at=late))
         assert taking.result(timeout=20) is None
         Slot.objects.filter(pk=lease.slot_id).update(state=Slot.State.DONE)
+
+
+def test_setting_aside_and_restoring_while_others_submit_leave_every_task_exact(project, people, lead):
+    """Two leads set aside and restore what four people judge, while all sixteen go on judging."""
+    factories.fill_project(project, 30, overlap=2)
+    stop = threading.Event()
+
+    def work(person, seed: int) -> None:
+        chance = random.Random(seed)
+        while lease := take_lease(project=project, annotator=person):
+            if chance.random() < 0.1:
+                free_expired_leases(at=now() + timedelta(hours=2))
+            with suppress(LeaseLost, AlreadyJudged):
+                submit_judgement(lease=lease, submission_key=f"{person.pk}-{lease.pk}", body=RANKING)
+
+    def put_aside(seed: int) -> None:
+        chance = random.Random(seed)
+        while not stop.is_set():
+            person = people[chance.randrange(4)]
+            if chance.random() < 0.6:
+                set_aside_judgements(project=project, annotator=person, reason="trial", by=lead)
+            else:
+                restore_judgements(project=project, annotator=person, by=lead)
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(len(people) + 2) as pool:
+        leads = [in_thread(pool, put_aside, seed) for seed in (1, 2)]
+        for done in [in_thread(pool, work, person, seed) for seed, person in enumerate(people)]:
+            done.result()
+        stop.set()
+        for done in leads:
+            done.result()
+    free_expired_leases(at=now() + timedelta(hours=6))
+    for person in people:
+        factories.judge_all(project, person)
+
+    set_aside = SetAside.objects.filter(restored_at=None)
+    assert set_aside.count() == set_aside.values("judgement").distinct().count()
+    for task in Task.objects.filter(project=project).prefetch_related("slots"):
+        states = Counter(slot.state for slot in task.slots.all())
+        assert states[Slot.State.DONE] == task.n_judged == 2 and task.state == Task.State.DONE
+        assert set(states) <= {Slot.State.DONE, Slot.State.VOID}
+        counted = Judgement.objects.filter(task=task, slot__state=Slot.State.DONE)
+        assert counted.count() == counted.values("annotator").distinct().count() == 2
+    # A void slot is that of a judgement set aside, or one that was opened for such a judgement and withdrawn.
+    void = Judgement.objects.filter(slot__state=Slot.State.VOID, supersedes=None)
+    assert set(void.values_list("pk", flat=True)) == set(
+        set_aside.filter(judgement__slot__isnull=False).values_list("judgement", flat=True)
+    )
+
+
+def test_two_requests_of_one_person_never_bring_the_same_gold_task(project, people):
+    factories.fill_project(project, 20)
+    gold.write(project, 3)
+    gold.set_quality(project, gold_rate=0.5)
+    with ThreadPoolExecutor(8) as pool:
+        for _round in range(6):
+            asked = [in_thread(pool, take_and_submit, project, people[0]) for _ in range(8)]
+            for done in asked:
+                done.result()
+    shown = Task.objects.filter(purpose=Task.Purpose.GOLD, leases__annotator=people[0]).values_list("repeats", flat=True)
+    assert len(shown) == len(set(shown)) == 3
+
+
+def take_and_submit(project, person) -> None:
+    lease = take_lease(project=project, annotator=person)
+    if lease is not None:
+        with suppress(LeaseLost, AlreadyJudged):
+            submit_judgement(lease=lease, submission_key=f"{person.pk}-{lease.pk}-{random.random()}", body=RANKING)

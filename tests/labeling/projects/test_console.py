@@ -287,7 +287,7 @@ class Fields(HTMLParser):
         elif self.state == "form" and tag == "input" and at.get("name"):
             kind = at.get("type", "text")
             if kind not in ("checkbox", "radio") or "checked" in at:
-                self.found.setdefault(at["name"] or "", []).append(at.get("value", "on") or "")
+                self.found.setdefault(at["name"] or "", []).append(at.get("value", "on" if kind in ("checkbox", "radio") else "") or "")
 
     def handle_data(self, data: str) -> None:
         if self.state == "textarea":

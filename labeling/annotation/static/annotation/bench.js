@@ -19,6 +19,7 @@ const live = document.querySelector("[data-announce]");
 const stateBox = document.querySelector(".bench-state");
 const helpDialog = document.querySelector("[data-help-dialog]");
 const skipDialog = document.querySelector("[data-skip-dialog]");
+const feedbackDialog = document.querySelector("[data-feedback-dialog]");
 const reportDialog = document.querySelector("[data-report-dialog]");
 const wordBox = document.querySelector("[data-word]");
 const narrow = matchMedia("(max-width: 899px)");
@@ -131,6 +132,7 @@ function answered(item, answer) {
     else if (answer.guideline) showReading(answer.guideline);
     else next();
   }
+  if (answer.feedback) showFeedback(answer.feedback);
   if (answer.state === "surplus") say(answer.message);
   else if (!answer.ok) say(fill(_("Your last judgement was not taken: %(why)s"), { why: answer.message ?? _("it is no longer yours to make") }));
   if (!ahead) prefetch();
@@ -270,6 +272,19 @@ function sayWhyNothing(html) {
   const heading = template.content.querySelector("h1").textContent;
   if (heading !== nothing.querySelector("h1").textContent) nothing.replaceChildren(template.content);
 }
+
+/** Somebody who is qualifying is told of each answer; the next task waits below. */
+function showFeedback(html) {
+  const box = feedbackDialog.querySelector("[data-feedback-text]");
+  box.innerHTML = html; // our own server's template
+  if (!feedbackDialog.open) feedbackDialog.showModal();
+  announce(box.querySelector("h2").textContent.trim());
+}
+
+feedbackDialog.addEventListener("close", () => {
+  clock.restart(Number(task?.form.elements.seconds.value) || 0);
+  (task?.form.querySelector("[data-prompt]") ?? nothing.querySelector("h1")).focus({ preventScroll: true });
+});
 
 /** An empty bench looks for work when the project changes, and now and then. */
 function waitForTasks() {
