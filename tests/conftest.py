@@ -2,11 +2,17 @@
 
 import pytest
 from django.core.cache import cache
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import Role
 from labeling.projects.models import Project
 from tests import factories
+
+# How fast a machine is, is no property of the code.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
