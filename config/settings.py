@@ -258,7 +258,11 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
-    "ENUM_NAME_OVERRIDES": {"ProjectStateEnum": "labeling.projects.models.Project.State"},
+    "ENUM_NAME_OVERRIDES": {
+        "ProjectStateEnum": "labeling.projects.models.Project.State",
+        "MembershipStateEnum": "labeling.projects.models.Membership.State",
+        "AdjudicationOutcomeEnum": "labeling.quality.models.Adjudication.Outcome",
+    },
     "TITLE": "Prefloop",
     "DESCRIPTION": "Preference data and training runs of one Prefloop installation.",
     "VERSION": "1",

@@ -49,7 +49,7 @@ class AdjudicationSerializer(serializers.Serializer):
     id = serializers.CharField()
     task = serializers.CharField()
     completions = CompletionOfTaskSerializer(many=True)
-    outcome = serializers.ChoiceField(Adjudication.Outcome.values)
+    outcome = serializers.ChoiceField(Adjudication.Outcome.choices)
     ranking = serializers.ListField(
         child=serializers.ListField(child=serializers.CharField()),
         help_text="ids of completions, best first; ties share an inner list; empty for another outcome",
@@ -98,7 +98,7 @@ class TaskToSettleSerializer(serializers.Serializer):
 
 
 class OutcomeSerializer(StrictSerializer):
-    outcome = serializers.ChoiceField(Adjudication.Outcome.values)
+    outcome = serializers.ChoiceField(Adjudication.Outcome.choices)
     ranking = serializers.ListField(
         child=serializers.ListField(child=Text(**ID), min_length=1, max_length=9), max_length=9, required=False,
         default=list, help_text="ids of completions, best first, ties in one inner list; with the outcome ranking",
