@@ -223,6 +223,7 @@ ERRORS = {
     415: "the body's content type is not one this call takes",
     416: "the range lies outside the file",
     429: "too often: wait as long as Retry-After says",
+    503: "the database is away: wait as long as Retry-After says, and send the same again",
 }
 
 
@@ -250,7 +251,7 @@ def describe(
     public: bool = False,
 ) -> Callable[[Any], Any]:
     """Describe one call for the schema. `errors` come on top of those that every call has."""
-    common = (400,) if public else (400, 401, 403, 404)
+    common = (400, 503) if public else (400, 401, 403, 404, 503)
     responses: dict[Any, Any] = dict(answers)
     for code in sorted({*common, *errors, *((413, 415) if body is not None else ())}):
         responses[code] = OpenApiResponse(ErrorSerializer, description=ERRORS[code])

@@ -1,6 +1,9 @@
 """Pages of the site itself: the way in, errors, health."""
 
+import sys
+
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -8,6 +11,8 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from django.views.i18n import JavaScriptCatalog
+
+from labeling.database.away import SECONDS_UNTIL_BACK, is_away
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -37,6 +42,8 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    if is_away(sys.exc_info()[1]):
+        return _database_away(request)
     if request.path.startswith("/api/"):
         return _api_error("server_error", "Something broke here; the log says what", status=500)
     return render(
@@ -48,6 +55,28 @@ def server_error(request: HttpRequest) -> HttpResponse:
         },
         status=500,
     )
+
+
+def _database_away(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        message = "The database does not answer right now; nothing of this request was kept: send it again"
+        response: HttpResponse = _api_error("unavailable", message, status=503)
+    else:
+        request.user = AnonymousUser()  # who it is would have to be looked up
+        response = render(
+            request,
+            "web/error.html",
+            {
+                "title": _("Back in a moment"),
+                "message": _(
+                    "The database does not answer right now. Nothing you submitted before is lost: reload the page "
+                    "in some seconds."
+                ),
+            },
+            status=503,
+        )
+    response["Retry-After"] = str(SECONDS_UNTIL_BACK)
+    return response
 
 
 def _api_error(code: str, message: str, *, status: int) -> JsonResponse:

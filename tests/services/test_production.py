@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -187,6 +188,23 @@ def web_worker(root: int) -> int:
 
     until(find)
     return find()
+
+
+def test_who_asks_while_the_database_is_away_is_told_to_come_back(project):
+    with project.caller("ada") as api, httpx.Client(base_url=f"http://127.0.0.1:{project.port}") as browser:
+        token = re.search('name="csrfmiddlewaretoken" value="([^"]+)"', browser.get("/login/").text)[1]
+        form = {"username": "ada", "password": PASSWORD, "csrfmiddlewaretoken": token}
+        assert browser.post("/login/", data=form).status_code == 302
+        project.database.stop()
+        try:
+            refused, page = api.get("projects/"), browser.get("/projects/support/bench/")
+        finally:
+            project.database.start()
+        assert refused.status_code == page.status_code == 503
+        assert refused.json()["error"]["code"] == "unavailable" and int(refused.headers["Retry-After"]) > 0
+        assert "reload the page" in page.text and "<main" in page.text and int(page.headers["Retry-After"]) > 0
+        assert stubborn(lambda: api.get("projects/")).status_code == 200
+        assert stubborn(lambda: browser.get("/projects/support/bench/")).status_code == 200, "still logged in"
 
 
 def test_a_task_queued_after_the_broker_came_back_is_done(project):
