@@ -34,6 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = ("two calls", "one call")
 PROMPT = "Where is my parcel? It was sent on Monday, the shop says, and nobody has seen it since. " * 4
+N_BY_HAND = 1_000  # tasks; more are copied inside the database
 COMPLETION = "I am sorry to hear that. Let me look: it left the depot this morning and comes before noon. " * 4
 
 
@@ -134,36 +135,73 @@ def fill(n_tasks: int, overlap: int, lease_seconds: int = 1200) -> Any:
     )  # fmt: skip
     for user in User.objects.filter(username__startswith="annotator-"):
         add_member(project=project, user=user, role="annotator")
-    for start in range(0, n_tasks, 5_000):
-        numbers = range(start, min(n_tasks, start + 5_000))
-        with transaction.atomic():
-            prompts = Prompt.objects.bulk_create(
-                [
-                    Prompt(project=project, messages=[{"role": "user", "content": f"{PROMPT}{n}"}], content_hash=f"{slug}{n}", group_id=str(n))
-                    for n in numbers
-                ]
-            )  # fmt: skip
-            completions = Completion.objects.bulk_create(
-                [Completion(prompt=prompt, content=f"{COMPLETION}{key}", content_hash=key) for prompt in prompts for key in "ab"]
-            )
-            tasks = Task.objects.bulk_create(
-                [Task(project=project, prompt=prompt, overlap=overlap, content_hash=f"{slug}{prompt.pk}") for prompt in prompts]
-            )
-            TaskCompletion.objects.bulk_create(
-                [
-                    TaskCompletion(task=task, completion=completion)
-                    for n, task in enumerate(tasks)
-                    for completion in completions[2 * n : 2 * n + 2]
-                ]
-            )
-            Slot.objects.bulk_create(
-                [
-                    Slot(task=task, project=project, number=number, position=position_of(task.pk, 0))
-                    for task in tasks
-                    for number in range(1, overlap + 1)
-                ]
-            )
+    n_first = min(n_tasks, N_BY_HAND)
+    with transaction.atomic():
+        prompts = Prompt.objects.bulk_create(
+            [
+                Prompt(project=project, messages=[{"role": "user", "content": f"{PROMPT}{n}"}], content_hash=f"{slug}{n}", group_id=str(n))
+                for n in range(n_first)
+            ]
+        )  # fmt: skip
+        completions = Completion.objects.bulk_create(
+            [Completion(prompt=prompt, content=f"{COMPLETION}{key}", content_hash=key) for prompt in prompts for key in "ab"]
+        )
+        tasks = Task.objects.bulk_create(
+            [Task(project=project, prompt=prompt, overlap=overlap, content_hash=f"{slug}{prompt.pk}") for prompt in prompts]
+        )
+        TaskCompletion.objects.bulk_create(
+            [
+                TaskCompletion(task=task, completion=completion)
+                for n, task in enumerate(tasks)
+                for completion in completions[2 * n : 2 * n + 2]
+            ]
+        )
+        Slot.objects.bulk_create(
+            [
+                Slot(task=task, project=project, number=number, position=position_of(task.pk, 0))
+                for task in tasks
+                for number in range(1, overlap + 1)
+            ]
+        )
+    if n_tasks > n_first:
+        copy(project, -(-n_tasks // n_first) - 1)
     return project
+
+
+def copy(project: Any, times: int) -> None:
+    """The project's tasks so many times more, with all that belongs to them, inside the database."""
+    from django.core.management.color import no_style
+    from django.db import connection, transaction
+    from django.db.models import Max, Min
+
+    from labeling.annotation.models import Slot, Task, TaskCompletion
+    from labeling.projects.models import Completion, Prompt
+
+    of_project = {
+        Prompt: "project", Completion: "prompt__project", Task: "project", TaskCompletion: "task__project", Slot: "project",
+    }  # fmt: skip
+    ends = {model: model.objects.filter(**{path: project}).aggregate(a=Min("pk"), b=Max("pk")) for model, path in of_project.items()}
+    widths = {model: found["b"] - found["a"] + 1 for model, found in ends.items()}
+    quote = connection.ops.quote_name
+
+    def value(model: Any, column: Any, turn: int) -> str:
+        name = quote(column.column)
+        counted = model if column.primary_key else Task if column.name == "position" else column.related_model
+        if counted in widths:
+            return f"{name} + {turn * widths[counted]}"
+        return f"{name} || '-{turn}'" if column.name in ("content_hash", "public_id", "group_id") else name
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        for turn in range(1, times + 1):
+            for model, found in ends.items():
+                columns = model._meta.concrete_fields
+                cursor.execute(
+                    f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(column.column) for column in columns)}) "
+                    f"SELECT {', '.join(value(model, column, turn) for column in columns)} FROM {quote(model._meta.db_table)} "
+                    f"WHERE id BETWEEN {found['a']} AND {found['b']}"
+                )
+        for statement in connection.ops.sequence_reset_sql(no_style(), list(ends)):
+            cursor.execute(statement)
 
 
 # --- annotators -----------------------------------------------------------------------------------

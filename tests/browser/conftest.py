@@ -29,6 +29,7 @@ CHROMIUM = (
     or shutil.which("chromium-browser")
     or shutil.which("google-chrome")
 )
+PATIENCE_MS = 30_000  # a busy machine is slow, not wrong
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run", "--disable-default-apps", "--disable-extensions",
@@ -58,6 +59,7 @@ def chromium() -> Iterator:
             pytest.fail(message)
         pytest.skip(message)
     playwright = pytest.importorskip("playwright.sync_api")
+    playwright.expect.set_options(timeout=PATIENCE_MS)
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -133,7 +135,7 @@ def open_page(site, chromium) -> Iterator:
             **{"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", **options}
         )
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_MS)
         client = Client()
         client.force_login(user)
         name = settings.SESSION_COOKIE_NAME

@@ -3,7 +3,7 @@
 from playwright.sync_api import Page, Route
 
 
-def first_held(page: Page, held: list[Route], seconds: float = 10) -> Route:
+def first_held(page: Page, held: list[Route], seconds: float = 60) -> Route:
     """The first request that a route put in `held`, once it is there."""
     for _ in range(int(seconds * 50)):
         if held:

@@ -152,7 +152,7 @@ def begin(open_page, annotator, **options):
     return page
 
 
-def until(page, condition: str, seconds: float = 15) -> None:
+def until(page, condition: str, seconds: float = 60) -> None:
     """The strict policy on scripts forbids Playwright's own way of waiting for an expression."""
     deadline = time.monotonic() + seconds
     while not page.evaluate(condition):

@@ -119,7 +119,7 @@ def from_rest(site, project) -> list[dict]:
     request = urllib.request.Request(
         site.url(f"/api/v1/projects/{project.slug}/judgements/"), headers={"Authorization": f"Bearer {token}"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return [row["judgement"] for row in json.load(answer)["results"]]
 
 

@@ -57,7 +57,7 @@ class Site:
     def caller(self, name: str) -> httpx.Client:
         return httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}/api/v1/",
-            headers={"Authorization": f"Bearer {self.tokens[name]}"}, timeout=20,
+            headers={"Authorization": f"Bearer {self.tokens[name]}"}, timeout=60,
         )  # fmt: skip
 
     def manage(self, *arguments: str) -> str:
@@ -241,11 +241,11 @@ def test_a_page_that_is_logged_in_hears_of_a_change_made_over_rest(project):
         f"ws://127.0.0.1:{project.port + 1}/live/projects/support/",
         additional_headers={"Cookie": cookie}, origin=f"http://127.0.0.1:{project.port}",
     ) as socket:  # fmt: skip
-        assert json.loads(socket.recv(timeout=10))["hello"]
+        assert json.loads(socket.recv(timeout=60))["hello"]
         with project.caller("lead") as lead:
             changed = lead.patch("projects/support/", json={"name": "Support, renamed"})
             assert changed.is_success, changed.text
-        while json.loads(socket.recv(timeout=20)).get("name") != "project":
+        while json.loads(socket.recv(timeout=60)).get("name") != "project":
             pass
 
 

@@ -105,7 +105,7 @@ def live(scripted, transactional_db) -> Iterator[int]:
         yield port
 
 
-def wait_for(turn: Turn, *states: str, seconds: float = 20) -> Turn:
+def wait_for(turn: Turn, *states: str, seconds: float = 60) -> Turn:
     return wait_until(lambda: (turn.refresh_from_db(), turn)[1] if _state(turn) in states else None, seconds)
 
 
@@ -113,7 +113,7 @@ def _state(turn: Turn) -> str:
     return Turn.objects.values_list("state", flat=True).get(pk=turn.pk)
 
 
-def wait_until(found: Callable[[], object], seconds: float = 20):
+def wait_until(found: Callable[[], object], seconds: float = 60):
     deadline = time.monotonic() + seconds
     while not (value := found()):
         assert time.monotonic() < deadline, "it did not come to that"

@@ -34,7 +34,7 @@ def socket_of(port: int, user: object, conversation: Conversation, **extra: obje
         yield found
 
 
-def heard(found: ClientConnection, seconds: float = 15) -> dict:
+def heard(found: ClientConnection, seconds: float = 60) -> dict:
     return json.loads(found.recv(timeout=seconds))
 
 

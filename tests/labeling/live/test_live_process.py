@@ -37,7 +37,7 @@ def socket_of(
         yield socket
 
 
-def heard(socket: ClientConnection, seconds: float = 10) -> dict:
+def heard(socket: ClientConnection, seconds: float = 60) -> dict:
     return json.loads(socket.recv(timeout=seconds))
 
 
@@ -45,7 +45,7 @@ def close_code(socket: ClientConnection) -> int:
     """Read until the other end closes; 1006 where its last words were lost because we were still talking."""
     try:
         while True:
-            socket.recv(timeout=10)
+            socket.recv(timeout=60)
     except ConnectionClosed as closed:
         return closed.rcvd.code if closed.rcvd else 1006
 
