@@ -23,8 +23,9 @@ PROGRAMS = {
     "redis-server": ("redis-server", lambda: shutil.which("redis-server")),
 }
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
-# Those that start servers or browsers go one after another: two cores are then just enough.
-SERIAL = "browser or services"
+# Those that start servers or browsers come in a stage of their own, so that what they wait for is not held up by others.
+SERVING = "browser or services"
+IN_TWO = ["-n", "2", "--dist", "loadfile"]
 
 
 def stages() -> list[tuple[str, list[str]]]:
@@ -34,12 +35,12 @@ def stages() -> list[tuple[str, list[str]]]:
         ("migrations are complete", [*manage, "makemigrations", "--check", "--dry-run"]),
         ("Django's checks", [*manage, "check"]),
         ("ruff", [python, "-m", "ruff", "check", "."]),
-        ("tests on SQLite", [*PYTEST, "-n", "2", "--dist", "loadfile", "-m", f"not ({SERIAL}) and not gpu"]),
-        ("tests with browser and services", [*PYTEST, "-m", f"({SERIAL}) and not gpu"]),
+        ("tests on SQLite", [*PYTEST, *IN_TWO, "-m", f"not ({SERVING}) and not gpu"]),
+        ("tests with browser and services", [*PYTEST, *IN_TWO, "-m", f"({SERVING}) and not gpu"]),
     ]
     if not postgres.missing():
         data_layer = [str(path) for path in ("tests/labeling", "tests/training") if (ROOT / path).is_dir()]
-        command = [*PYTEST, "-n", "2", "--dist", "loadfile", "-m", f"not ({SERIAL}) and not gpu", *data_layer]
+        command = [*PYTEST, *IN_TWO, "-m", f"not ({SERVING}) and not gpu", *data_layer]
         found.append(
             ("data layer on PostgreSQL", [python, "-m", "tests.services.postgres", "--", *command])
         )
