@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from labeling.accounts.roles import STEERING
 from labeling.annotation.assign_forms import EVERYONE, PEOPLE, AssignForm, FilterForm, PoolForm, pool_choices
-from labeling.annotation.errors import BadPool, PoolInUse
+from labeling.annotation.errors import BadPool, BadTasks, PoolInUse
 from labeling.annotation.models import Pool, Slot, Task
 from labeling.annotation.pools import PoolFigures, assignable_tasks, figures_of_pools, people_of_pool
 from labeling.annotation.services import change_pool, change_tasks, create_pool, delete_pool, empty_and_delete_pool
@@ -140,8 +140,8 @@ def _move(request: HttpRequest, project: Project, form: AssignForm, tasks: Query
     target = _target(form)
     try:
         n = change_tasks(project=project, tasks=tasks, **form.changes())
-    except BadPool as error:
-        add_errors(form, error.fields)
+    except (BadPool, BadTasks) as error:
+        add_errors(form, error.fields if isinstance(error, BadPool) else {"to": str(error)})
         return show(request, "console/annotation/assign.html", project, form=form, back=back, status=422)
     priority = form.cleaned_data["priority"]
     done = [f"for {target}"] if target else []

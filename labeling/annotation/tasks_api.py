@@ -119,7 +119,10 @@ def _assign(project: Project, tasks: QuerySet[Task], sent: dict[str, Any]) -> di
     if not changes:
         raise wrong_fields({"pool": "Say what is to change: pool, people or priority"})
     matched = tasks.count()
-    changed = change_tasks(project=project, tasks=tasks, **changes)
+    try:
+        changed = change_tasks(project=project, tasks=tasks, **changes)
+    except BadTasks as error:
+        raise wrong_fields({"pool": str(error)}) from None
     pool = changes.get("pool")
     return {"matched": matched, "changed": changed, "pool": shown(pool) if pool else None}
 

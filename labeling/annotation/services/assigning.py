@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q, QuerySet
 
 from labeling.annotation.errors import BadTasks
@@ -20,7 +20,7 @@ def change_tasks(*, project: Project, tasks: QuerySet[Task], **changes: Any) -> 
     Leases stay; where one runs out, its task comes back to its new place. What came back before stays at the front.
     Many tasks are moved in several transactions, each of which leaves them whole: broken off, do it again.
 
-    Raises BadTasks for a pool of another project and for a priority beyond 1000.
+    Raises BadTasks for a pool of another project or one that is gone, and for a priority beyond 1000.
     """
     assert changes.keys() <= {"pool", "priority"}, changes
     pool: Pool | None = changes.get("pool")
@@ -37,16 +37,23 @@ def change_tasks(*, project: Project, tasks: QuerySet[Task], **changes: Any) -> 
         of_slots["position"] = repositioned(changes["priority"])
     n = 0
     for start in range(0, len(found), CHUNK):
-        pks = found[start : start + CHUNK]
-        with transaction.atomic():
-            slots = Slot.objects.filter(task__in=pks)
-            if connection.features.has_select_for_update:
-                # In the order of a submit: slots before tasks, each by id. All slots, so that setting aside, which
-                # adds one with the pool of its task, is over or hasn't begun.
-                list(slots.select_for_update(no_key=True).order_by("pk").values_list("pk"))
-            slots.update(**of_slots)
-            n += Task.objects.filter(pk__in=pks).update(**changes)
-            reopen_queue(project)
+        try:
+            n += _change(project, found[start : start + CHUNK], changes, of_slots)
+        except IntegrityError:
+            raise BadTasks("This pool was deleted meanwhile: choose another") from None
     if n:
         notify(project.live_group, "queue")
+    return n
+
+
+@transaction.atomic
+def _change(project: Project, pks: list[int], changes: dict[str, Any], of_slots: dict[str, Any]) -> int:
+    slots = Slot.objects.filter(task__in=pks)
+    if connection.features.has_select_for_update:
+        # In the order of a submit: slots before tasks, each by id. All slots, so that setting aside, which adds one
+        # with the pool of its task, is over or hasn't begun.
+        list(slots.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+    slots.update(**of_slots)
+    n = Task.objects.filter(pk__in=pks).update(**changes)
+    reopen_queue(project)
     return n

@@ -12,13 +12,14 @@ import pytest
 from django.db import connection, transaction
 from django.utils.timezone import now
 
-from labeling.annotation.errors import AlreadyJudged, LeaseLost
+from labeling.annotation.errors import AlreadyJudged, BadTasks, LeaseLost, PoolInUse
 from labeling.annotation.models import Judgement, Lease, Pool, SetAside, Slot, Task
 from labeling.annotation.selectors import queue_figures
 from labeling.annotation.services import (
     Submission,
     change_tasks,
     create_pool,
+    delete_pool,
     free_expired_leases,
     renew_lease,
     restore_judgements,
@@ -339,3 +340,25 @@ def test_a_pool_and_a_member_made_at_once_fit_each_other(project, people):
     ids = set(Pool.objects.values_list("pk", flat=True))
     for member in project.memberships.filter(user__username__startswith="newcomer"):
         assert set(member.pool_ids) == ids and len(ids) == 10
+
+
+def test_a_pool_deleted_while_tasks_are_moved_to_it_leaves_them_whole(project, people):
+    factories.fill_project(project, 12)
+    tasks = project.tasks.all()
+    for number in range(8):
+        pool_id = create_pool(project=project, name=f"law {number}", skills=["law"]).pk
+
+        def move(pk: int) -> None:
+            with suppress(BadTasks):
+                change_tasks(project=project, tasks=tasks, pool=Pool(pk=pk, project=project))
+
+        def delete(pk: int) -> None:
+            with suppress(PoolInUse):
+                delete_pool(pool=Pool.objects.get(pk=pk))
+
+        with ThreadPoolExecutor(3) as threads:
+            for done in [in_thread(threads, what, pool_id) for what in (move, delete, move)]:
+                done.result()
+        for slot in Slot.objects.select_related("task", "pool"):
+            assert slot.pool_id == slot.task.pool_id and (slot.pool is None or slot.pool.pk)
+    assert set(tasks.values_list("pool", flat=True)) <= {None, *Pool.objects.values_list("pk", flat=True)}
