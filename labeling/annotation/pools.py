@@ -7,7 +7,6 @@ from typing import Any
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
 
-from labeling.accounts.models import User
 from labeling.accounts.roles import ANNOTATING
 from labeling.annotation.models import Pool, Slot, Task
 from labeling.projects.models import Membership, Project
@@ -64,11 +63,10 @@ def figures_of_pools(project: Project) -> dict[int | None, PoolFigures]:
     }
 
 
-def people_of_pool(pool: Pool) -> list[User]:
-    """Members at work who fit, by name."""
-    found = _at_work(pool.project).values_list("user", "pool_ids")
-    ids = [user_id for user_id, pool_ids in found if pool.pk in pool_ids]
-    return list(User.objects.filter(pk__in=ids).order_by("username"))
+def people_of_pool(pool: Pool) -> list[tuple[int, str]]:
+    """Members at work who fit: id and name of each account, by name."""
+    found = _at_work(pool.project).order_by("user__username").values_list("user", "user__username", "pool_ids")
+    return [(user_id, name) for user_id, name, pool_ids in found if pool.pk in pool_ids]
 
 
 def _at_work(project: Project) -> QuerySet[Membership]:
