@@ -6,7 +6,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from labeling.accounts import api as accounts
 from labeling.annotation import api as annotation
-from labeling.annotation import members_api, reports_api
+from labeling.annotation import members_api, pools_api, reports_api, tasks_api
 from labeling.conversation import api as conversation
 from labeling.images import api as images
 from labeling.preferences import api as preferences
@@ -29,13 +29,18 @@ urlpatterns = [
     path("projects/", projects.ProjectsView.as_view(), name="projects"),
     path("projects/<slug:slug>/", projects.ProjectView.as_view(), name="project"),
     path("projects/<slug:slug>/members/", projects.MembersView.as_view(), name="members"),
+    path("projects/<slug:slug>/members/<str:username>/", projects.MemberView.as_view(), name="member"),
     path("projects/<slug:slug>/guideline/read/", projects.GuidelineReadView.as_view(), name="read_guideline"),
     path("projects/<slug:slug>/members/<str:username>/pause/", members_api.PauseMemberView.as_view(), name="pause_member"),
     path("projects/<slug:slug>/members/<str:username>/reinstate/", members_api.ReinstateMemberView.as_view(), name="reinstate_member"),
     path("projects/<slug:slug>/members/<str:username>/set-aside/", members_api.SetAsideView.as_view(), name="set_aside"),
     path("projects/<slug:slug>/imports/", projects.ImportsView.as_view(), name="imports"),
     path("projects/<slug:slug>/images/", images.ImagesView.as_view(), name="images"),
-    path("projects/<slug:slug>/tasks/", annotation.TasksView.as_view(), name="tasks"),
+    path("projects/<slug:slug>/tasks/", tasks_api.TasksView.as_view(), name="tasks"),
+    path("projects/<slug:slug>/tasks/assign/", tasks_api.AssignView.as_view(), name="assign_tasks"),
+    path("tasks/<str:task_id>/", tasks_api.TaskView.as_view(), name="task"),
+    path("projects/<slug:slug>/pools/", pools_api.PoolsView.as_view(), name="pools"),
+    path("projects/<slug:slug>/pools/<str:pool_id>/", pools_api.PoolView.as_view(), name="pool"),
     path("projects/<slug:slug>/leases/", annotation.LeasesView.as_view(), name="leases"),
     path("projects/<slug:slug>/judgements/", annotation.JudgementsView.as_view(), name="judgements"),
     path("projects/<slug:slug>/reports/", reports_api.ReportsView.as_view(), name="reports"),

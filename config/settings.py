@@ -262,6 +262,7 @@ SPECTACULAR_SETTINGS = {
         "ProjectStateEnum": "labeling.projects.models.Project.State",
         "MembershipStateEnum": "labeling.projects.models.Membership.State",
         "AdjudicationOutcomeEnum": "labeling.quality.models.Adjudication.Outcome",
+        "TaskStateEnum": "labeling.annotation.models.Task.State",
     },
     "TITLE": "Prefloop",
     "DESCRIPTION": "Preference data and training runs of one Prefloop installation.",

@@ -1,18 +1,18 @@
-"""Making tasks, and judging them: the calls behind the bench and behind any annotator that is a program."""
+"""Judging tasks: the calls behind the bench and behind any annotator that is a program."""
 
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from labeling.accounts.models import ApiToken, User
-from labeling.accounts.roles import ANNOTATING, TRAINING
-from labeling.annotation.errors import AnnotationError, BadTasks
+from labeling.accounts.roles import ANNOTATING
+from labeling.annotation.errors import AnnotationError
 from labeling.annotation.models import Judgement, Lease
 from labeling.annotation.selectors import judgements_visible_to, lease_of
 from labeling.annotation.serializers import (
@@ -22,16 +22,13 @@ from labeling.annotation.serializers import (
     JudgementSerializer,
     LeaseSerializer,
     ListedJudgementSerializer,
-    NewTasksSerializer,
     RenewedSerializer,
     ReportSerializer,
     SkipSerializer,
     SubmittedSerializer,
-    TasksMadeSerializer,
 )
 from labeling.annotation.services import (
     Submission,
-    create_tasks_for_prompts,
     renew_lease,
     report_prompt,
     revise_judgement,
@@ -42,7 +39,7 @@ from labeling.annotation.services import (
 )
 from labeling.projects.api_access import ApiView, number_of, refuse_low_role
 from labeling.projects.feedback import BadAnswer
-from labeling.projects.models import Project, Prompt
+from labeling.projects.models import Project
 from labeling.projects.selectors import projects_of
 from labeling.projects.text import canonical_json, sha256
 from labeling.web.api import (
@@ -60,42 +57,6 @@ from labeling.web.api import (
 KEY_HEADER = header(
     "Idempotency-Key", "made by the caller, one for each judgement; 1 to 80 visible ASCII characters", required=True
 )
-
-
-class TasksView(ApiView):
-    @describe(
-        "create_tasks", tag="annotation", body=NewTasksSerializer, answers={201: TasksMadeSerializer}, errors=[404]
-    )
-    def post(self, request: Request, slug: str) -> Response:
-        """Open a task over each of the prompts, by default those that have none. A task that is there is left alone."""
-        project = self.project(slug, TRAINING)
-        wanted = self.parsed(NewTasksSerializer)
-        named = wanted.pop("prompts", None)
-        try:
-            created, too_few = create_tasks_for_prompts(
-                project=project, prompts=None if named is None else _prompts_named(project, named), **wanted
-            )
-        except BadTasks as error:
-            raise Refused(error.code, str(error)) from None
-        return Response({"created": created, "prompts_without_enough_completions": too_few}, status=201)
-
-
-def _prompts_named(project: Project, names: list[str]) -> list[Prompt]:
-    """Prompts by the id they came with, else by our own."""
-    found: dict[int, Prompt] = {}
-    unknown: list[str] = []
-    for start in range(0, len(names), 500):
-        part = set(names[start : start + 500])
-        numbers = {name for name in part if name.isascii() and name.isdigit() and len(name) < 19}
-        rows = Prompt.objects.filter(Q(external_id__in=part) | Q(pk__in=map(int, numbers)), project=project)
-        rows = list(rows.only("pk", "external_id", "project_id"))
-        given = {row.external_id for row in rows} & part
-        chosen = [row for row in rows if row.external_id in part or (str(row.pk) in part and str(row.pk) not in given)]
-        found.update({row.pk: row for row in chosen})
-        unknown += part - given - {str(row.pk) for row in rows}
-    if unknown:
-        raise wrong_fields({"prompts": f"{len(unknown)} are not in this project, such as {sorted(unknown)[0]!r}"})
-    return list(found.values())
 
 
 class LeasesView(ApiView):

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from labeling.accounts.roles import STEERING
 from labeling.annotation.errors import NotRestorable
-from labeling.annotation.models import SetAside
+from labeling.annotation.models import Pool, SetAside
 from labeling.annotation.services import (
     judgements_to_set_aside,
     pause_member,
@@ -73,6 +73,7 @@ def person(request: HttpRequest, project: Project, user_id: int) -> HttpResponse
     )
     return show(
         request, "console/annotation/person.html", project, member=member, forms=filled,
+        pools=Pool.objects.filter(pk__in=member.pool_ids).order_by("name"),
         n_standing=judgements_to_set_aside(project=project, annotator=member.user).count(),
         page=keyset_page(request, found), status=422 if request.method == "POST" else 200,
     )  # fmt: skip

@@ -38,3 +38,19 @@ class BadTasks(AnnotationError):
     """Tasks can't be made as asked."""
 
     code = "invalid"
+
+
+class BadPool(AnnotationError):
+    """A pool can't be as asked. `fields` names what is wrong."""
+
+    code = "invalid"
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self.fields = fields
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in fields.items()))
+
+
+class PoolInUse(AnnotationError):
+    """A pool that has tasks can't be deleted."""
+
+    code = "pool_in_use"

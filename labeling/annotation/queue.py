@@ -66,6 +66,16 @@ def front_position_of(task_id: int, priority: int) -> int:
     return position_of(task_id, priority) - _FRONT
 
 
+def repositioned(priority: int) -> Case:
+    """For an update: the position of slots that are in the queue, once their task has this priority."""
+    return Case(
+        When(position=None, then=None),
+        When(position__lt=_FRONT_ENDS, then=F("task_id") + front_position_of(0, priority)),
+        default=F("task_id") + position_of(0, priority),
+        output_field=BigIntegerField(),
+    )
+
+
 def take_slot(member: Membership, expires_at: datetime) -> Taken | None:
     """Lease the next free slot that this member may be given: one statement. In a transaction.
 

@@ -1,10 +1,14 @@
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
+from labeling.annotation.models import Judgement, Lease, Pool, PromptReport, Slot, Task
+from labeling.annotation.pools import PoolFigures
+from labeling.annotation.queue import MOST_PRIORITY
 from labeling.annotation.selectors import shown_completions, shown_messages
 from labeling.annotation.services import judgement_body
+from labeling.annotation.services.pools import MOST_NAMED
 from labeling.projects.serializers import MAX_OVERLAP, GuidelineSerializer
 from labeling.projects.services import pseudonym_of
 from labeling.projects.text import ROLES
@@ -14,10 +18,24 @@ TASK_KINDS = ("ranking", "pairwise")
 SHOWN_KINDS = (*TASK_KINDS, Task.CONVERSATION)
 MAX_PROMPTS = 10_000
 MAX_HOLDING = 100
+MAX_TASKS = 10_000
 _MOMENT = serializers.DateTimeField()
 
 
-class NewTasksSerializer(StrictSerializer):
+class AssignmentFields(StrictSerializer):
+    """Who may be given tasks, and how soon."""
+
+    pool = Text(max_length=20, allow_null=True, required=False, help_text="id of a pool of the project; null: everyone")
+    people = serializers.ListField(
+        child=Text(max_length=150), min_length=1, max_length=MOST_NAMED, required=False,
+        help_text="instead of pool: usernames of members, for whom alone the tasks are",
+    )  # fmt: skip
+    priority = Whole(
+        min_value=-MOST_PRIORITY, max_value=MOST_PRIORITY, required=False, help_text="higher first; 0 is usual"
+    )
+
+
+class NewTasksSerializer(AssignmentFields):
     kind = serializers.ChoiceField(TASK_KINDS, default="ranking")
     overlap = Whole(
         min_value=1, max_value=MAX_OVERLAP, required=False, help_text="judgements a task; default: the project's"
@@ -32,9 +50,78 @@ class NewTasksSerializer(StrictSerializer):
     )  # fmt: skip
 
 
+class TaskSerializer(serializers.Serializer):
+    """A task as those see it who bring tasks in; annotators are given `ShownTaskSerializer`."""
+
+    id = serializers.CharField(source="public_id")
+    kind = serializers.CharField()
+    purpose = serializers.ChoiceField([choice for choice in Task.Purpose.choices if choice[0] in Task.COLLECTED])
+    prompt = serializers.CharField(source="prompt_id")
+    state = serializers.ChoiceField(Task.State.choices)
+    overlap = serializers.IntegerField(help_text="judgements wanted")
+    n_judged = serializers.IntegerField()
+    pool = serializers.CharField(source="pool_id", allow_null=True, help_text="null: everyone")
+    priority = serializers.IntegerField()
+    iteration = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+
+
+class TasksWhere(StrictSerializer):
+    """Tasks by what is known of them; what is left out doesn't matter."""
+
+    state = serializers.ChoiceField(Task.State.choices, required=False)
+    pool = Text(max_length=20, required=False, allow_null=True, help_text="id of a pool; null: those for everyone")
+    tag = Text(max_length=60, required=False, help_text="of the prompt")
+    iteration = Whole(min_value=0, max_value=2**31 - 1, required=False)
+    batch = Text(max_length=20, required=False, help_text="id of the import that brought the prompt")
+
+
+class AssignSerializer(AssignmentFields):
+    tasks = serializers.ListField(
+        child=Text(max_length=32), min_length=1, max_length=MAX_TASKS, required=False, help_text="ids of tasks"
+    )
+    where = TasksWhere(required=False, help_text="instead of tasks; state is open unless given")
+
+
+class PoolSerializer(serializers.Serializer):
+    id = serializers.CharField(source="pk")
+    name = serializers.CharField()
+    languages = serializers.ListField(child=serializers.CharField(), help_text="all of them are needed")
+    skills = serializers.ListField(child=serializers.CharField(), help_text="all of them are needed")
+    people = serializers.SerializerMethodField()
+    n_people = serializers.SerializerMethodField(help_text="members at work who fit")
+    n_open_tasks = serializers.SerializerMethodField()
+    warning = serializers.SerializerMethodField(help_text="such as that nobody can be given its tasks; else empty")
+    created_at = serializers.DateTimeField()
+
+    @extend_schema_field(serializers.ListField(child=serializers.CharField(), allow_null=True))
+    def get_people(self, pool: Pool) -> list[str] | None:
+        """Usernames; null where languages and skills decide."""
+        return sorted(person.username for person in pool.people.all()) if pool.is_named else None
+
+    def get_n_people(self, pool: Pool) -> int:
+        return self._figures(pool).n_people
+
+    def get_n_open_tasks(self, pool: Pool) -> int:
+        return self._figures(pool).n_open
+
+    def get_warning(self, pool: Pool) -> str:
+        return self._figures(pool).warning
+
+    def _figures(self, pool: Pool) -> PoolFigures:
+        return self.context["figures"].get(pool.pk, PoolFigures(0))
+
+
 class TasksMadeSerializer(serializers.Serializer):
     created = serializers.IntegerField()
     prompts_without_enough_completions = serializers.IntegerField()
+    pool = PoolSerializer(required=False, help_text="where they were given to one")
+
+
+class AssignedSerializer(serializers.Serializer):
+    matched = serializers.IntegerField(help_text="tasks")
+    changed = serializers.IntegerField(help_text="those of them that weren't so already")
+    pool = PoolSerializer(allow_null=True, help_text="where they were given to one")
 
 
 class HoldingSerializer(StrictSerializer):

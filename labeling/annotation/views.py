@@ -29,6 +29,7 @@ from labeling.annotation.forms import (
     judgement_body_from,
 )
 from labeling.annotation.models import Judgement, Lease, PromptReport
+from labeling.annotation.pools import waits_for_others
 from labeling.annotation.reading import GuidelineChange, change_to_read, lease_in_hand, projects_at_work
 from labeling.annotation.reasons import in_own_language
 from labeling.annotation.selectors import KEYS, cap_reached, judgements_by, leases_held_by
@@ -287,12 +288,14 @@ def _holding(request: HttpRequest) -> list[int]:
 
 
 def _standing(membership: Membership) -> dict[str, Any]:
-    """Why somebody who is not active has no task, and whom to ask."""
-    if membership.state == Membership.State.ACTIVE:
+    """Why somebody has no task, where it isn't that there are none, and whom to ask."""
+    is_active = membership.state == Membership.State.ACTIVE
+    if is_active and not waits_for_others(membership):
         return {}
     leads = membership.project.memberships.filter(role=Role.LEAD).order_by("user__username")
     return {
         "membership": membership,
+        "for_others": is_active,
         "reason": in_own_language(membership.state_reason),
         "leads": list(leads.values_list("user__username", flat=True)),
     }

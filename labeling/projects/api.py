@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from rest_framework.exceptions import PermissionDenied, UnsupportedMediaType
 from rest_framework.parsers import MultiPartParser
@@ -13,12 +14,22 @@ from rest_framework.throttling import UserRateThrottle
 from labeling.accounts.models import ApiToken, User
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
 from labeling.projects.api_access import ApiView
-from labeling.projects.errors import BadBench, BadForm, BadImport, BadQuality, LastLead, SlugTaken, UnknownVersion
+from labeling.projects.errors import (
+    BadBench,
+    BadForm,
+    BadImport,
+    BadQuality,
+    BadSkills,
+    LastLead,
+    SlugTaken,
+    UnknownVersion,
+)
 from labeling.projects.imports import FORMATS, MAX_LINE_BYTES, import_rows
 from labeling.projects.selectors import members_of
 from labeling.projects.serializers import (
     GuidelineReadSerializer,
     ImportSerializer,
+    KnowledgeFields,
     MemberSerializer,
     NewMemberSerializer,
     NewProjectSerializer,
@@ -29,6 +40,7 @@ from labeling.projects.serializers import (
 )
 from labeling.projects.services import (
     add_member,
+    change_member,
     change_project,
     create_project,
     publish_guideline,
@@ -120,18 +132,37 @@ class MembersView(ApiView):
         answers={201: MemberSerializer, 200: MemberSerializer}, errors=[404, 409],
     )  # fmt: skip
     def post(self, request: Request, slug: str) -> Response:
-        """Give a person a role: 201 for a new member, 200 where the role of one is changed."""
+        """Give a person a role: 201 for a new member, 200 where the role of one is changed.
+
+        Languages and skills that are left out stay as they are.
+        """
         project = self.project(slug, STEERING)
         member = self.parsed(NewMemberSerializer)
-        user = User.objects.filter(username=member["username"], is_active=True).first()
+        user = User.objects.filter(username=member.pop("username"), is_active=True).first()
         if user is None:
             raise wrong_fields({"username": "There is no account of this name"})
         was_there = project.memberships.filter(user=user).exists()
         try:
-            membership = add_member(project=project, user=user, role=member["role"])
+            membership = add_member(project=project, user=user, **member)
         except LastLead as error:
             raise Refused("last_lead", str(error), status=409) from None
+        except BadSkills as error:
+            raise wrong_fields(error.fields) from None
         return Response(MemberSerializer(membership).data, status=200 if was_there else 201)
+
+
+class MemberView(ApiView):
+    @describe("change_member", tag="projects", body=KnowledgeFields, answers={200: MemberSerializer}, errors=[404])
+    def patch(self, request: Request, slug: str, username: str) -> Response:
+        """Change the languages or skills of a member, each as a whole: they decide which pools the person fits."""
+        project = self.project(slug, STEERING)
+        membership = get_object_or_404(members_of(project), user__username=username)
+        membership.project = project
+        try:
+            change_member(membership=membership, **self.parsed(KnowledgeFields, partial=True))
+        except BadSkills as error:
+            raise wrong_fields(error.fields) from None
+        return Response(MemberSerializer(membership).data)
 
 
 class ImportThrottle(UserRateThrottle):

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from labeling.accounts.models import User
 from labeling.accounts.roles import STEERING, Role
 from labeling.projects.console_access import add_errors, console_page, keyset_page, show
-from labeling.projects.errors import BadForm, BadImport, LastLead, SlugTaken
+from labeling.projects.errors import BadForm, BadImport, BadSkills, LastLead, SlugTaken
 from labeling.projects.forms import (
     BuilderForm,
     GuidelineForm,
@@ -117,25 +117,31 @@ def set_state(request: HttpRequest, project: Project) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @console_page(to_change=STEERING)
 def people(request: HttpRequest, project: Project) -> HttpResponse:
-    form = MemberForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        user, role = form.cleaned_data["username"], form.cleaned_data["role"]
+    """The members, newest first, each with a form in its row, and a form for one more."""
+    sent = MemberForm(request.POST) if request.method == "POST" else None
+    if sent and sent.is_valid():
+        user, role = sent.cleaned_data["username"], sent.cleaned_data["role"]
         try:
-            add_member(project=project, user=user, role=role)
+            add_member(project=project, user=user, role=role, **sent.known)
         except LastLead as error:
-            form.add_error("role", str(error))
+            sent.add_error("role", str(error))
+        except BadSkills as error:
+            add_errors(sent, error.fields)
         else:
             messages.success(request, f"{user.username} is {role} now.")
-            return redirect("projects:people", project.slug)
-    members = members_of(project).annotate(
-        n_judgements=Count(
-            "user__judgements",
-            filter=Q(user__judgements__project=project, user__judgements__superseded_by=None),
-        )
-    )
+            return redirect(request.get_full_path())
+    words = request.GET.get("q", "").strip()[:100]
+    members = members_of(project)
+    page = keyset_page(request, members.filter(user__username__icontains=words) if words else members)
+    judged = project.judgements.filter(annotator__in=[row.user_id for row in page["rows"]], superseded_by=None)
+    counts = dict(judged.order_by().values_list("annotator").annotate(n=Count("pk")))
+    of_row = request.POST.get("row", "")
+    for member in page["rows"]:
+        member.n_judgements = counts.get(member.user_id, 0)
+        member.sent = sent if of_row == str(member.user_id) else None
     return show(
-        request, "console/projects/people.html", project, form=form, members=members, roles=Role.choices,
-        role_help=ROLE_HELP, status=422 if form.is_bound else 200,
+        request, "console/projects/people.html", project, form=MemberForm() if of_row or not sent else sent, page=page,
+        words=words, roles=Role.choices, role_help=ROLE_HELP, status=422 if sent else 200,
     )  # fmt: skip
 
 

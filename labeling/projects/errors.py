@@ -28,6 +28,12 @@ class BadQuality(BadForm):
     what = "The checking of labels"
 
 
+class BadSkills(BadForm):
+    """Languages or skills are not written as Prefloop takes them."""
+
+    what = "What the person knows"
+
+
 class LastLead(ProjectError):
     pass
 

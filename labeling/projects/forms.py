@@ -19,6 +19,7 @@ from labeling.projects.quality_settings import MOST_QUALIFYING, quality_of
 from labeling.projects.quality_settings import NUMBERS as QUALITY_NUMBERS
 from labeling.projects.rows import AxesWidget, AxisRow, NameRow, NamesWidget, clean_axes, clean_names
 from labeling.projects.services import RESERVED_SLUGS
+from labeling.projects.skills import in_list
 
 ROW_PARTS = {"ratings": clean_axes, "flags": clean_names, "marks": clean_names}
 ASKED = [("off", "not asked"), ("optional", "optional"), ("required", "required")]
@@ -343,9 +344,21 @@ class SettingsForm(QualityFields, BuilderForm):
         }
 
 
+class CommaField(forms.CharField):
+    """Texts with commas between; a list."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"required": False, "max_length": 10_000} | options)
+
+    def clean(self, value: Any) -> list[str]:
+        return in_list(super().clean(value))
+
+
 class MemberForm(forms.Form):
     username = forms.CharField(max_length=150)
     role = forms.ChoiceField(choices=Role.choices, initial=Role.ANNOTATOR)
+    languages = CommaField(help_text="codes such as de, en-GB, with commas between")
+    skills = CommaField(help_text="words of your own, such as law, sql")
 
     def clean_username(self) -> User:
         try:
@@ -354,6 +367,12 @@ class MemberForm(forms.Form):
             raise forms.ValidationError(
                 "There is no account of this name. The operator makes one with: manage.py create_user NAME"
             ) from None
+
+
+    @property
+    def known(self) -> dict[str, list[str]]:
+        """What was sent of languages and skills."""
+        return {name: self.cleaned_data[name] for name in ("languages", "skills") if name in self.data}
 
 
 class GuidelineForm(forms.Form):

@@ -7,6 +7,7 @@ from labeling.accounts.roles import READING, Role
 from labeling.projects.models import Membership, Project
 from labeling.projects.quality_settings import quality_of
 from labeling.projects.selectors import current_guideline
+from labeling.projects.skills import MAX_SKILL, MOST
 from labeling.web.api import Flag, Number, StrictSerializer, Text, Whole
 
 MAX_OVERLAP = 100
@@ -86,7 +87,18 @@ class ProjectDetailSerializer(ProjectSerializer):
         return super().to_representation(project)
 
 
-class NewMemberSerializer(StrictSerializer):
+class KnowledgeFields(StrictSerializer):
+    """What people know, or need to."""
+
+    languages = serializers.ListField(
+        child=Text(max_length=30), max_length=MOST, required=False, help_text="codes such as de, en-GB"
+    )
+    skills = serializers.ListField(
+        child=Text(max_length=2 * MAX_SKILL), max_length=MOST, required=False, help_text="words of the project's, such as law"
+    )
+
+
+class NewMemberSerializer(KnowledgeFields):
     username = Text(max_length=150)
     role = serializers.ChoiceField(Role.choices)
 
@@ -99,6 +111,8 @@ class MemberSerializer(serializers.Serializer):
     pseudonym = serializers.CharField(help_text="the name in exports")
     state = serializers.ChoiceField(Membership.State.choices, help_text="only who is active is handed tasks of the queue")
     state_reason = serializers.CharField()
+    languages = serializers.ListField(child=serializers.CharField())
+    skills = serializers.ListField(child=serializers.CharField())
     created_at = serializers.DateTimeField()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -12,10 +13,20 @@ from labeling.accounts.models import User
 from labeling.accounts.roles import Role
 from labeling.live.services import notify
 from labeling.projects.bench_settings import complete_bench_settings
-from labeling.projects.errors import BadBench, BadForm, BadQuality, LastLead, SlugTaken, UnknownVersion
+from labeling.projects.errors import (
+    BadBench,
+    BadForm,
+    BadQuality,
+    BadSkills,
+    LastLead,
+    SlugTaken,
+    UnknownVersion,
+)
 from labeling.projects.feedback import complete_form
+from labeling.projects.fitting import OnMembers, alone_with_members
 from labeling.projects.models import Guideline, Membership, Project
 from labeling.projects.quality_settings import complete_quality_settings, quality_of
+from labeling.projects.skills import checked_languages, checked_skills
 from labeling.projects.text import sha256
 
 RESERVED_SLUGS = {"new"}  # /projects/new/ is the page that makes one
@@ -132,27 +143,63 @@ def pseudonym_of(project: Project, user: User) -> str:
     return f"annotator-{digest.hexdigest()[:10]}"
 
 
-def add_member(*, project: Project, user: User, role: str) -> Membership:
-    """Give the person this role in the project, changing the role they had.
+def add_member(
+    *,
+    project: Project,
+    user: User,
+    role: str,
+    languages: Sequence[str] | None = None,
+    skills: Sequence[str] | None = None,
+) -> Membership:
+    """Give the person this role in the project, changing the role they had, and with it what they know (None: as it was).
 
     A new annotator begins with the project's qualification round, where it has one; other roles need none.
 
-    Raises LastLead where that would leave the project without one.
+    Raises LastLead where that would leave the project without one, and BadSkills.
     """
+    known = checked_knowledge(languages=languages, skills=skills)
     with transaction.atomic():
+        alone_with_members(project)
         if role != Role.LEAD:
             _refuse_leaving_no_lead(project, user)
-        first = {"role": role, "pseudonym": pseudonym_of(project, user)}
+        first = {"role": role, "pseudonym": pseudonym_of(project, user), **known}
         if role == Role.ANNOTATOR and quality_of(project.quality)["qualification"]["n"]:
             first |= {"state": Membership.State.QUALIFYING, "state_at": now()}
         membership, _ = Membership.objects.update_or_create(
-            project=project, user=user, defaults={"role": role}, create_defaults=first
+            project=project, user=user, defaults={"role": role, **known}, create_defaults=first
         )
         if role != Role.ANNOTATOR and membership.state == Membership.State.QUALIFYING:
             membership.state, membership.state_at = Membership.State.ACTIVE, now()
             membership.save(update_fields=["state", "state_at"])
+        OnMembers.changed(project, [user.pk])
         notify(project.live_group, "members")
     return membership
+
+
+def change_member(*, membership: Membership, **changes: object) -> Membership:
+    """Change the languages or skills of somebody who is in the project. Raises BadSkills."""
+    known = checked_knowledge(**changes)
+    project = membership.project
+    with transaction.atomic():
+        alone_with_members(project)
+        for name, value in known.items():
+            setattr(membership, name, value)
+        membership.save(update_fields=list(known))
+        OnMembers.changed(project, [membership.user_id])
+        notify(project.live_group, "members")
+    return membership
+
+
+def checked_knowledge(*, languages: object = None, skills: object = None) -> dict[str, list[str]]:
+    """As they are kept; what is None is left out. Raises BadSkills."""
+    found = {
+        name: check(items)
+        for name, items, check in (("languages", languages, checked_languages), ("skills", skills, checked_skills))
+        if items is not None
+    }
+    if wrong := {name: problem for name, (_, problem) in found.items() if problem}:
+        raise BadSkills(wrong)
+    return {name: items for name, (items, _) in found.items()}
 
 
 def remove_member(*, project: Project, user: User) -> None:

@@ -12,11 +12,11 @@ from django.template.defaultfilters import pluralize
 from django.views.decorators.http import require_http_methods, require_safe
 
 from labeling.accounts.roles import STEERING
-from labeling.annotation.errors import BadTasks
-from labeling.annotation.models import Task
+from labeling.annotation.assign_forms import AssignForm, FilterForm
+from labeling.annotation.errors import BadPool, BadTasks
 from labeling.annotation.selectors import queue_figures
 from labeling.annotation.services import create_tasks_for_prompts
-from labeling.projects.console_access import console_page, keyset_page, show
+from labeling.projects.console_access import add_errors, console_page, keyset_page, show
 from labeling.projects.models import Project, Prompt
 from labeling.quality.forms import TasksForm
 from labeling.quality.person import Part, person_record
@@ -33,25 +33,26 @@ def tasks(request: HttpRequest, project: Project) -> HttpResponse:
     form = TasksForm(asked, project=project)
     if request.method == "POST" and form.is_valid() and _make(request, project, form):
         return redirect("projects:tasks", project.slug)
-    usual = {name: form.get_initial_for_field(field, name) for name, field in form.fields.items()}
-    wanted = form.cleaned_data if form.is_bound and form.is_valid() else usual
-    state = request.GET.get("state", "")
-    found = Task.objects.filter(project=project, purpose__in=Task.COLLECTED).select_related("prompt")
-    if state in Task.State.values:
-        found = found.filter(state=state)
+    usual = {name: form.get_initial_for_field(form.fields[name], name) for name in form.COUNTED}
+    wanted = {name: form.cleaned_data[name] for name in form.COUNTED} if form.is_bound and form.is_valid() else usual
+    chosen = FilterForm(request.GET, project=project, auto_id="filter_%s")
+    found = chosen.tasks
     return show(
         request, "console/quality/tasks.html", project, form=form, plan=plan_tasks(project=project, **wanted),
-        queue=queue_figures(project), page=keyset_page(request, found), state=state, states=Task.State.choices,
-        status=422 if request.method == "POST" else 200,
+        queue=queue_figures(project), page=keyset_page(request, found.select_related("prompt", "pool")), chosen=chosen,
+        n_found=found.count(), assign=AssignForm(project=project, auto_id="assign_%s"), status=422 if request.method == "POST" else 200,
     )  # fmt: skip
 
 
 def _make(request: HttpRequest, project: Project, form: TasksForm) -> bool:
     """Make the tasks and say how many; False where they can't be made, which the form then says."""
-    wanted = dict(form.cleaned_data)
+    wanted = {name: form.cleaned_data[name] for name in form.COUNTED}
     prompts = Prompt.objects.filter(project=project) if wanted.pop("which") == "all" else None
     try:
-        n_made, n_left_out = create_tasks_for_prompts(project=project, prompts=prompts, **wanted)
+        n_made, n_left_out = create_tasks_for_prompts(project=project, prompts=prompts, **wanted, **form.changes())
+    except BadPool as error:
+        add_errors(form, error.fields)
+        return False
     except BadTasks as error:
         form.add_error("completions_per_task", str(error))
         return False

@@ -2,14 +2,17 @@ from typing import Any
 
 from django import forms
 
+from labeling.annotation.assign_forms import EVERYONE, TargetForm
 from labeling.annotation.services.tasks import MOST_COMPLETIONS
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Project
 from labeling.projects.presets import usual_completions
 
 
-class TasksForm(forms.Form):
-    """Which tasks to make, within what the project's feedback form can ask of."""
+class TasksForm(TargetForm):
+    """Which tasks to make, within what the project's feedback form can ask of, and for whom."""
+
+    COUNTED = ("completions_per_task", "overlap", "which")  # what the number of tasks hangs on
 
     completions_per_task = forms.TypedChoiceField(coerce=int, label="Completions to a task")
     overlap = forms.IntegerField(
@@ -24,9 +27,9 @@ class TasksForm(forms.Form):
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         initial = {
             "completions_per_task": usual_completions(project.form), "overlap": project.overlap, "which": "new",
+            "to": EVERYONE,
         } | kwargs.pop("initial", {})  # fmt: skip
-        super().__init__(*args, initial=initial, **kwargs)
-        self.project = project
+        super().__init__(*args, initial=initial, project=project, **kwargs)
         least = least_completions(project.form)
         count: forms.ChoiceField = self.fields["completions_per_task"]  # type: ignore[assignment]
         count.choices = [(n, self._words(n)) for n in range(least, MOST_COMPLETIONS + 1)]

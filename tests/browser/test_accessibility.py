@@ -88,7 +88,7 @@ def test_axe_finds_nothing_serious_on_the_other_pages_of_annotators(site, projec
 
 
 CONSOLE = (
-    "settings/", "tasks/", "reports/", "adjudication/", "images/", "conversation/", "people/", "gold/", "gold/new/",
+    "settings/", "tasks/", "reports/", "adjudication/", "images/", "conversation/", "people/", "pools/", "pools/new/", "gold/", "gold/new/",
     "guidelines/", "import/", "",
 )  # fmt: skip
 

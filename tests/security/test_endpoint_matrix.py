@@ -14,7 +14,7 @@ from django.urls.resolvers import URLResolver
 from labeling.accounts.models import ApiToken
 from labeling.accounts.services import create_token
 from labeling.annotation.models import Judgement
-from labeling.annotation.services import take_lease
+from labeling.annotation.services import create_pool, take_lease
 from labeling.conversation.models import Conversation, Turn
 from labeling.images.services import store_image
 from labeling.preferences.services import create_snapshot
@@ -64,6 +64,7 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     completions = list(prompt.completions.values_list("pk", flat=True))
     gold = create_gold(project=project, prompt=prompt, completion_ids=completions, expected={"ranking": [[pk] for pk in completions]})
     return {
+        "pool_id": create_pool(project=project, name="Law", skills=["law"]).pk,
         "gold_id": gold.pk, "username": reviewer.username,
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,

@@ -98,8 +98,14 @@ class Client:
     def members(self, slug: str) -> Iterator[JSON]:
         return self._pages(f"projects/{_part(slug)}/members/")
 
-    def add_member(self, slug: str, username: str, role: str) -> JSON:
-        return self._call("POST", f"projects/{_part(slug)}/members/", json={"username": username, "role": role})
+    def add_member(self, slug: str, username: str, role: str, **fields: Any) -> JSON:
+        """Give somebody a role; `fields` are languages and skills, which stay as they are where left out."""
+        body = {"username": username, "role": role, **fields}
+        return self._call("POST", f"projects/{_part(slug)}/members/", json=body)
+
+    def update_member(self, slug: str, username: str, **fields: Any) -> JSON:
+        """Change the languages or skills of a member."""
+        return self._call("PATCH", f"projects/{_part(slug)}/members/{_part(username)}/", json=fields)
 
     def import_rows(
         self, slug: str, format: str, rows_or_path: Iterable[Mapping[str, Any]] | str | PathLike[str]
@@ -133,8 +139,26 @@ class Client:
     # Judging
 
     def create_tasks(self, slug: str, **fields: Any) -> JSON:
-        """Make tasks; `fields` are kind, overlap, completions_per_task, and prompts where not all are meant."""
+        """Make tasks; `fields` are kind, overlap, completions_per_task, and prompts where not all are meant.
+
+        pool or people say who may be given them, priority how soon.
+        """
         return self._call("POST", f"projects/{_part(slug)}/tasks/", json=fields)
+
+    def tasks(self, slug: str, **filters: str) -> Iterator[JSON]:
+        return self._pages(f"projects/{_part(slug)}/tasks/", filters)
+
+    def assign_tasks(self, slug: str, **fields: Any) -> JSON:
+        """Move tasks; `fields` are tasks (ids) or where (what they are like), and pool, people or priority."""
+        # Safe to repeat: what was moved already is found where it is.
+        return self._call("POST", f"projects/{_part(slug)}/tasks/assign/", json=fields, repeatable=True)
+
+    def pools(self, slug: str) -> Iterator[JSON]:
+        return self._pages(f"projects/{_part(slug)}/pools/")
+
+    def create_pool(self, slug: str, name: str, **fields: Any) -> JSON:
+        """Make a pool; `fields` are languages and skills that are needed, or people by name."""
+        return self._call("POST", f"projects/{_part(slug)}/pools/", json={"name": name, **fields})
 
     def lease(self, slug: str) -> Lease | None:
         """The next task for the caller, or None when there is nothing for them."""

@@ -1,5 +1,6 @@
 """Writes of this app, by topic: tasks, leases, judgements."""
 
+from labeling.annotation.services.assigning import change_tasks
 from labeling.annotation.services.guidelines import begin_guideline
 from labeling.annotation.services.judgements import (
     Submission,
@@ -17,6 +18,13 @@ from labeling.annotation.services.leases import (
     take_lease,
 )
 from labeling.annotation.services.members import pause_member, reinstate_member
+from labeling.annotation.services.pools import (
+    change_pool,
+    create_pool,
+    delete_pool,
+    empty_and_delete_pool,
+    pool_of_people,
+)
 from labeling.annotation.services.reports import close_tasks_of, report_prompt, settle_report
 from labeling.annotation.services.setting_aside import (
     judgements_to_set_aside,
@@ -31,14 +39,20 @@ __all__ = [
     "NewTask",
     "Submission",
     "begin_guideline",
+    "change_pool",
+    "change_tasks",
     "close_tasks_of",
+    "create_pool",
     "create_tasks",
     "create_tasks_for_prompts",
+    "delete_pool",
+    "empty_and_delete_pool",
     "free_expired_leases",
     "judgement_body",
     "judgements_to_set_aside",
     "open_leased_task",
     "pause_member",
+    "pool_of_people",
     "reinstate_member",
     "renew_lease",
     "report_prompt",

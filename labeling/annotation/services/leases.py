@@ -197,20 +197,21 @@ def free_expired_leases(
     """Put slots whose lease ran out (all, of a project, or the one given) back in the queue. Returns how many."""
     at = at or now()
     with transaction.atomic():
-        overdue = Lease.objects.filter(state=Lease.State.OPEN, expires_at__lte=at)
+        overdue = Lease.objects.filter(state=Lease.State.OPEN, expires_at__lte=at).select_related("slot")
         if lease is not None:
             overdue = overdue.filter(pk=lease.pk)
         if project is not None:
             overdue = overdue.filter(slot__project=project)
         if connection.features.has_select_for_update_skip_locked:
-            # A holder who is submitting right now keeps it; waiting for them could be waiting for one another.
-            overdue = overdue.select_for_update(skip_locked=True, of=("self",))
-        expired = list(overdue.order_by("pk").values_list("pk", "slot_id"))
+            # A holder who is submitting right now keeps it, and a slot that is being moved comes back later; waiting
+            # for them could be waiting for one another.
+            overdue = overdue.select_for_update(skip_locked=True, no_key=True, of=("self", "slot"))
+        expired = list(overdue.order_by("pk").only("slot", "slot__state"))
         freed = 0
-        for lease_id, slot_id in expired:
+        for found in expired:
             # Conditions again: a renewal or a submission may have come in between.
-            if Lease.objects.filter(pk=lease_id, state=Lease.State.OPEN, expires_at__lte=at).update(
+            if Lease.objects.filter(pk=found.pk, state=Lease.State.OPEN, expires_at__lte=at).update(
                 state=Lease.State.EXPIRED, closed_at=at
             ):
-                freed += free_slots(Slot.objects.filter(pk=slot_id, state=Slot.State.LEASED))
+                freed += free_slots(Slot.objects.filter(pk=found.slot_id, state=Slot.State.LEASED))
     return freed

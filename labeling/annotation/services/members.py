@@ -24,7 +24,7 @@ def pause_member(*, membership: Membership, reason: str, at: datetime | None = N
         held = Lease.objects.filter(
             annotator=membership.user_id, slot__project=membership.project_id, state=Lease.State.OPEN
         ).exclude(task__kind=Task.CONVERSATION)
-        for lease_id, slot_id in held.order_by("pk").values_list("pk", "slot_id"):
+        for lease_id, slot_id in held.order_by("slot").values_list("pk", "slot_id"):
             still = Lease.objects.filter(pk=lease_id, state=Lease.State.OPEN)
             if still.update(state=Lease.State.EXPIRED, closed_at=at):
                 free_slots(Slot.objects.filter(pk=slot_id, state=Slot.State.LEASED))

@@ -90,6 +90,8 @@ def create_tasks_for_prompts(
     kind: str = "ranking",
     iteration: int = 1,
     model_keys: Sequence[str] | None = None,
+    priority: int = 0,
+    pool: Pool | None = None,
 ) -> tuple[int, int]:
     """Open a task over each of the prompts (default: all that have none), up to `completions_per_task` each.
 
@@ -121,5 +123,8 @@ def create_tasks_for_prompts(
             continue
         parts = [[pk] for pk in ids] if completions_per_task == 1 else [ids[:completions_per_task]]
         new_tasks += [NewTask(prompt_id, part) for part in parts]
-    made = create_tasks(project=project, new_tasks=new_tasks, overlap=overlap, kind=kind, iteration=iteration)
+    made = create_tasks(
+        project=project, new_tasks=new_tasks, overlap=overlap, kind=kind, iteration=iteration, priority=priority,
+        pool=pool,
+    )  # fmt: skip
     return made, len(prompt_ids) - len({new.prompt_id for new in new_tasks})

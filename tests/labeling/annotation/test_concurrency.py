@@ -12,11 +12,14 @@ import pytest
 from django.db import connection, transaction
 from django.utils.timezone import now
 
-from labeling.annotation.errors import AlreadyJudged, LeaseLost
-from labeling.annotation.models import Judgement, Lease, SetAside, Slot, Task
+from labeling.annotation.errors import AlreadyJudged, BadTasks, LeaseLost, PoolInUse
+from labeling.annotation.models import Judgement, Lease, Pool, SetAside, Slot, Task
 from labeling.annotation.selectors import queue_figures
 from labeling.annotation.services import (
     Submission,
+    change_tasks,
+    create_pool,
+    delete_pool,
     free_expired_leases,
     renew_lease,
     restore_judgements,
@@ -259,3 +262,103 @@ def take_and_submit(project, person) -> None:
     if lease is not None:
         with suppress(LeaseLost, AlreadyJudged):
             submit_judgement(lease=lease, submission_key=f"{person.pk}-{lease.pk}-{random.random()}", body=RANKING)
+
+
+def test_moving_tasks_while_others_take_them_gives_nobody_outside_a_pool_a_slot_of_it(project, people, lead):
+    """Two leads move tasks between everyone and two pools and back, and set aside, while sixteen people judge."""
+    factories.fill_project(project, 30, overlap=2)
+    tasks = list(project.tasks.order_by("pk"))
+    pools = [create_pool(project=project, name=name, people=chosen) for name, chosen in (("a", people[:5]), ("b", people[5:9]))]
+    # These are moved before anyone works, and stay: of them it is known who may be given them at any time.
+    kept = {task.pk: pool for task, pool in zip(tasks[:8], [*pools] * 4, strict=True)}
+    for task_id, pool in kept.items():
+        change_tasks(project=project, tasks=Task.objects.filter(pk=task_id), pool=pool)
+    others = [task.pk for task in tasks[8:]]
+    stop = threading.Event()
+
+    def work(person, seed: int) -> None:
+        chance = random.Random(seed)
+        for _round in range(200):
+            lease = take_lease(project=project, annotator=person)
+            if lease is None:
+                if stop.is_set():
+                    return
+                time.sleep(0.005)
+                continue
+            if chance.random() < 0.1:
+                free_expired_leases(at=now() + timedelta(hours=2))
+            with suppress(LeaseLost, AlreadyJudged):
+                submit_judgement(lease=lease, submission_key=f"{person.pk}-{lease.pk}", body=RANKING)
+
+    def move(seed: int) -> None:
+        chance = random.Random(seed)
+        for _round in range(15):
+            some = Task.objects.filter(pk__in=chance.sample(others, 12))
+            change_tasks(project=project, tasks=some, pool=chance.choice([*pools, None]), priority=chance.randint(-9, 9))
+            if chance.random() < 0.2:
+                set_aside_judgements(project=project, annotator=people[chance.randrange(4)], reason="trial", by=lead)
+        change_tasks(project=project, tasks=Task.objects.filter(pk__in=others[seed - 1 :: 2]), pool=pools[seed - 1])
+
+    with ThreadPoolExecutor(len(people) + 2) as pool:
+        leads = [in_thread(pool, move, seed) for seed in (1, 2)]
+        workers = [in_thread(pool, work, person, seed) for seed, person in enumerate(people)]
+        for done in leads:
+            done.result()
+        stop.set()
+        for done in workers:
+            done.result()
+    moved_at = Lease.objects.order_by("-pk").values_list("pk", flat=True).first()
+    free_expired_leases(at=now() + timedelta(hours=6))
+    for person in people:
+        factories.judge_all(project, person)
+
+    named = {pool.pk: set(pool.people.values_list("pk", flat=True)) for pool in pools}
+    now_in = dict(project.tasks.values_list("pk", "pool"))
+    for lease in Lease.objects.all():
+        of = kept[lease.task_id].pk if lease.task_id in kept else now_in[lease.task_id] if lease.pk > moved_at else None
+        assert of is None or lease.annotator_id in named[of]
+    for slot in Slot.objects.select_related("task"):
+        assert slot.pool_id == slot.task.pool_id
+    for task in Task.objects.filter(project=project).prefetch_related("slots"):
+        assert Counter(slot.state for slot in task.slots.all())[Slot.State.DONE] == task.n_judged <= 2
+        assert task.n_judged == 2 or set(task.slots.values_list("state", flat=True)) <= {"free", "done", "void"}
+        counted = Judgement.objects.filter(task=task, slot__state=Slot.State.DONE)
+        assert counted.count() == counted.values("annotator").distinct().count() == task.n_judged
+
+
+def test_a_pool_and_a_member_made_at_once_fit_each_other(project, people):
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(5):
+            newcomer = factories.make_user(f"newcomer-{number}")
+            begun = [
+                in_thread(pool, lambda n=number: create_pool(project=project, name=f"de {n}", languages=["de"])),
+                in_thread(pool, lambda who=newcomer: add_member(project=project, user=who, role="annotator", languages=["de"])),
+                in_thread(pool, lambda n=number: create_pool(project=project, name=f"de again {n}", languages=["de"])),
+            ]
+            for done in begun:
+                done.result()
+    ids = set(Pool.objects.values_list("pk", flat=True))
+    for member in project.memberships.filter(user__username__startswith="newcomer"):
+        assert set(member.pool_ids) == ids and len(ids) == 10
+
+
+def test_a_pool_deleted_while_tasks_are_moved_to_it_leaves_them_whole(project, people):
+    factories.fill_project(project, 12)
+    tasks = project.tasks.all()
+    for number in range(8):
+        pool_id = create_pool(project=project, name=f"law {number}", skills=["law"]).pk
+
+        def move(pk: int) -> None:
+            with suppress(BadTasks):
+                change_tasks(project=project, tasks=tasks, pool=Pool(pk=pk, project=project))
+
+        def delete(pk: int) -> None:
+            with suppress(PoolInUse):
+                delete_pool(pool=Pool.objects.get(pk=pk))
+
+        with ThreadPoolExecutor(3) as threads:
+            for done in [in_thread(threads, what, pool_id) for what in (move, delete, move)]:
+                done.result()
+        for slot in Slot.objects.select_related("task", "pool"):
+            assert slot.pool_id == slot.task.pool_id and (slot.pool is None or slot.pool.pk)
+    assert set(tasks.values_list("pool", flat=True)) <= {None, *Pool.objects.values_list("pk", flat=True)}

@@ -366,3 +366,16 @@ def test_a_judgement_of_every_part_is_sent_as_it_is(site: Site, client: Client) 
     site.answers = [Answer(201, {"id": "1"})]
     client.submit("12", judgement)
     assert site.requests[0].json() == judgement
+
+
+def test_pools_and_assignments_are_sent_as_they_are(site: Site, client: Client) -> None:
+    site.answers = [Answer(201, {"id": "7"}), Answer(503), Answer(200, {"changed": 3}), Answer(200, {"username": "ada"})]
+    client.create_pool("support", "Law", skills=["law"])
+    assert client.assign_tasks("support", where={"tag": "law"}, pool="7") == {"changed": 3}  # twice is once
+    client.update_member("support", "ada", languages=["de"])
+    sent = [(request.method, request.path, request.json()) for request in site.requests]
+    moved = ("POST", "/api/v1/projects/support/tasks/assign/", {"where": {"tag": "law"}, "pool": "7"})
+    assert sent == [
+        ("POST", "/api/v1/projects/support/pools/", {"name": "Law", "skills": ["law"]}), moved, moved,
+        ("PATCH", "/api/v1/projects/support/members/ada/", {"languages": ["de"]}),
+    ]  # fmt: skip
