@@ -14,7 +14,7 @@ from labeling.annotation.models import Judgement
 from labeling.live.services import notify
 from labeling.projects.models import Project
 from labeling.projects.services import pseudonym_of
-from labeling.quality.columns import read_columns, tags_of_tasks
+from labeling.quality.columns import read_columns, read_settled, tags_of_tasks
 from labeling.quality.gold import gold_results
 from labeling.quality.models import QualityReport
 from labeling.quality.repeats import repeat_results
@@ -70,7 +70,8 @@ def compute_report(*, project: Project, at: datetime | None = None) -> QualityRe
     began, (newest, _) = time.monotonic(), _newest_judgement(project)
     try:
         columns = read_columns(project)
-        figures, consensus = figures_of(project, columns, tags_of_tasks(project, columns.tasks))
+        tags, settled = tags_of_tasks(project, columns.tasks), read_settled(project, columns.tasks)
+        figures, consensus = figures_of(project, columns, tags, settled)
         _add_checks(project, figures, columns.annotators)
     except Exception as error:
         mine.update(state=QualityReport.State.IDLE, problem=f"{type(error).__name__}: {error}"[:300])
@@ -83,11 +84,13 @@ def compute_report(*, project: Project, at: datetime | None = None) -> QualityRe
 
 
 def _add_checks(project: Project, figures: dict[str, Any], annotators: Sequence[int]) -> None:
-    """To each annotator's row, how their gold tasks and their repeats came out; None for those who had none."""
-    gold, repeats = gold_results(project), repeat_results(project)
+    """How gold tasks and repeats came out: of all, and in each annotator's row; None for those who had none."""
+    gold, (repeats, of_all) = gold_results(project), repeat_results(project)
+    figures["gold"], figures["repeats"] = {"all": gold.all, "over_time": gold.over_time}, of_all
     who = {pseudonym_of(project, User(pk=pk)): pk for pk in annotators}
     for row in figures["annotators"]:
-        row["gold"], row["repeats"] = gold.get(who[row["annotator"]]), repeats.get(who[row["annotator"]])
+        pk = who[row["annotator"]]
+        row["gold"], row["repeats"] = gold.by_annotator.get(pk), repeats.get(pk)
 
 
 def outdate_report(project: Project) -> None:

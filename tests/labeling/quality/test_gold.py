@@ -312,10 +312,10 @@ def test_events_and_the_queue_are_the_same(project, annotator, monkeypatch):
 def test_a_hidden_gold_answer_can_be_revised_and_the_newest_counts(project, annotator, always_gold):
     lease = take_lease(project=project, annotator=annotator)
     judgement = gold.answer(lease, well=False).judgement
-    assert gold_results(project)[annotator.pk]["value"] == 0
+    assert gold_results(project).by_annotator[annotator.pk]["value"] == 0
     revise_judgement(judgement=judgement, submission_key="again-1", body=gold.body_of(lease))
-    assert gold_results(project)[annotator.pk]["value"] == 1
-    assert gold_results(project)[annotator.pk]["window"]["n"] == 1
+    assert gold_results(project).by_annotator[annotator.pk]["value"] == 1
+    assert gold_results(project).by_annotator[annotator.pk]["window"]["n"] == 1
 
 
 def test_off_it_costs_no_statement_and_on_a_fixed_number(project, annotator, other_annotator, monkeypatch):
