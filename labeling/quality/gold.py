@@ -22,11 +22,14 @@ from labeling.annotation.models import Judgement, Task
 from labeling.annotation.selectors import standing_judgements
 from labeling.projects.models import Project
 from labeling.projects.quality_settings import quality_of
+from labeling.quality.adjudication import in_letters
 from labeling.quality.models import GoldAnswer
 from labeling.quality.statistics import Figure, clustered_proportion, undefined, wilson_interval
 
 Expected = dict[str, Any]
 PARTS, LEAST_A_PART = 12, 10  # of answers over time
+MOST_LOOKED_AT = 500  # gold answers of one person
+MOST_MISSED = 10
 METHOD = "share of gold tasks answered right; Wilson interval"
 
 
@@ -191,6 +194,41 @@ def scored_answers(project: Project, annotator_id: int, *, since: datetime | Non
     expected = dict(golds.values_list("task", "expected"))
     rows = Judgement.objects.filter(pk__in=[pk for pk, _ in newest])
     return [(judgement.created_at, score) for judgement, score in _scored(rows, expected)]
+
+
+@dataclass(frozen=True)
+class MissedGold:
+    """A gold answer that was not right; `said` and `expected` in the letters that the page of the gold task uses."""
+
+    judgement: Judgement
+    gold: GoldAnswer
+    score: float
+
+    @property
+    def said(self) -> str:
+        return in_letters(self.judgement.ranking, self._ids)
+
+    @property
+    def expected(self) -> str:
+        return in_letters(self.gold.expected["ranking"], self._ids)
+
+    @property
+    def _ids(self) -> list[int]:
+        return sorted(pk for group in self.gold.expected["ranking"] for pk in group)
+
+
+def missed_gold(project: Project, user: User, *, n: int = MOST_MISSED) -> list[MissedGold]:
+    """The person's newest gold answers that are not right, among their newest 500. Three queries."""
+    passes_from = quality_of(project.quality)["gold_pass"]
+    newest = hidden_answers(project).filter(annotator=user).order_by("-pk").values_list("pk", flat=True)[:MOST_LOOKED_AT]
+    rows = hidden_answers(project).filter(pk__in=list(newest))
+    golds = {gold.task_id: gold for gold in GoldAnswer.objects.filter(project=project).select_related("task__prompt")}
+    missed = [
+        MissedGold(judgement, golds[judgement.gold_id], score)  # type: ignore[attr-defined]
+        for judgement, score in _scored(rows, {task: gold.expected for task, gold in golds.items()})
+        if score < passes_from
+    ]
+    return missed[::-1][:n]
 
 
 def _scored(judgements: QuerySet[Judgement], expected: dict[int, Expected]) -> Iterable[tuple[Judgement, float]]:

@@ -317,6 +317,16 @@ def _annotators(
     return eta, rows
 
 
+def no_row(name: str, kind: str) -> dict[str, Any]:
+    """Of somebody without a judgement that counts."""
+    why = statistics.undefined("no judgement that counts")
+    return {
+        "annotator": name, "kind": kind, "n": 0, "agreement_with_consensus": why, "reliability": why, "crowd_bt": why,
+        "confusion": None, "confusion_shares": None, "agreement_with_adjudication": why, "position_bias": why,
+        "gold": None, "repeats": None, "seconds_median": None,
+    }  # fmt: skip
+
+
 def _padded(figures: list[Figure], usual: list[Figure]) -> list[Figure]:
     return figures + usual[len(figures) :]
 
@@ -335,9 +345,9 @@ def _crowd_bt(votes: Votes, known: numpy.ndarray | None) -> list[Figure]:
 
 def _consensus(columns: Columns, model: DawidSkene | None, eta: list[Figure]) -> dict[str, Any]:
     if model is None:
-        return {"annotators": columns.annotators}
+        return {"annotators": list(columns.annotators)}
     return {
-        "annotators": columns.annotators,
+        "annotators": list(columns.annotators),
         "priors": model.priors.tolist(),
         "confusion": {
             str(pk): matrix.tolist() for pk, matrix in zip(columns.annotators, model.confusion, strict=False)
