@@ -14,7 +14,7 @@ from labeling.accounts.models import ApiToken, User
 from labeling.accounts.roles import ANNOTATING, TRAINING
 from labeling.annotation.errors import AnnotationError, BadTasks
 from labeling.annotation.models import Judgement, Lease
-from labeling.annotation.selectors import judgements_visible_to, lease_of
+from labeling.annotation.selectors import judgements_visible_to, lease_of, prompts_for_data
 from labeling.annotation.serializers import (
     FeedbackSerializer,
     HoldingSerializer,
@@ -87,14 +87,16 @@ def _prompts_named(project: Project, names: list[str]) -> list[Prompt]:
     for start in range(0, len(names), 500):
         part = set(names[start : start + 500])
         numbers = {name for name in part if name.isascii() and name.isdigit() and len(name) < 19}
-        rows = Prompt.objects.filter(Q(external_id__in=part) | Q(pk__in=map(int, numbers)), project=project)
+        rows = prompts_for_data(project).filter(Q(external_id__in=part) | Q(pk__in=map(int, numbers)))
         rows = list(rows.only("pk", "external_id", "project_id"))
         given = {row.external_id for row in rows} & part
         chosen = [row for row in rows if row.external_id in part or (str(row.pk) in part and str(row.pk) not in given)]
         found.update({row.pk: row for row in chosen})
         unknown += part - given - {str(row.pk) for row in rows}
     if unknown:
-        raise wrong_fields({"prompts": f"{len(unknown)} are not in this project, such as {sorted(unknown)[0]!r}"})
+        raise wrong_fields(
+            {"prompts": f"{len(unknown)} are not in this project, or were written for gold tasks, such as {sorted(unknown)[0]!r}"}
+        )
     return list(found.values())
 
 

@@ -28,8 +28,8 @@ class QualityView(ApiView):
         frequent tags, `agreement_over_time` equal parts of the tasks in the order in which they were judged.
 
         What a reviewer settled is a known truth for `reliability`, `crowd_bt` and the confusions. It changes no figure of
-        agreement between annotators. `agreement_with_consensus` is with most of the others; where a person's own
-        vote would decide what most say, it is left out.
+        agreement between annotators. `agreement_with_consensus` is with most of the others, the person's own vote
+        left out.
         """
         return Response(QualitySerializer(quality_figures(self.project(slug, READING))).data)
 

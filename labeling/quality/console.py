@@ -9,10 +9,10 @@ from django.views.decorators.http import require_http_methods
 from labeling.accounts.roles import STEERING
 from labeling.annotation.errors import BadTasks
 from labeling.annotation.models import Task
-from labeling.annotation.selectors import queue_figures
+from labeling.annotation.selectors import prompts_for_data, queue_figures
 from labeling.annotation.services import create_tasks_for_prompts
 from labeling.projects.console_access import console_page, keyset_page, show
-from labeling.projects.models import Project, Prompt
+from labeling.projects.models import Project
 from labeling.quality.forms import TasksForm
 from labeling.quality.plans import plan_tasks
 
@@ -41,7 +41,7 @@ def tasks(request: HttpRequest, project: Project) -> HttpResponse:
 def _make(request: HttpRequest, project: Project, form: TasksForm) -> bool:
     """Make the tasks and say how many; False where they can't be made, which the form then says."""
     wanted = dict(form.cleaned_data)
-    prompts = Prompt.objects.filter(project=project) if wanted.pop("which") == "all" else None
+    prompts = prompts_for_data(project) if wanted.pop("which") == "all" else None
     try:
         n_made, n_left_out = create_tasks_for_prompts(project=project, prompts=prompts, **wanted)
     except BadTasks as error:

@@ -15,7 +15,7 @@ from django.utils.timezone import now
 
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
 from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
-from labeling.annotation.selectors import QueueFigures, standing_judgements
+from labeling.annotation.selectors import QueueFigures, prompts_for_data, standing_judgements
 from labeling.preferences.models import Snapshot
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
@@ -191,7 +191,7 @@ def needs_you(state: LoopState) -> list[Advice]:
     newest_run = Run.objects.filter(project=project, created_at__gte=week_ago).order_by("-pk").first()
     least = least_completions(project.form)
     without_task = (
-        Prompt.objects.filter(project=project)
+        prompts_for_data(project)
         .filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
         .annotate(n=Count("completions"))
         .aggregate(ready=Count("pk", filter=Q(n__gte=least)), bare=Count("pk", filter=Q(n__lt=least)))
