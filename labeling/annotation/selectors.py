@@ -12,7 +12,7 @@ from labeling.accounts.models import User
 from labeling.accounts.roles import READING
 from labeling.annotation.models import Judgement, Lease, SetAside, Slot, Task
 from labeling.database.prepared import prepared
-from labeling.projects.models import Membership, Project
+from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import projects_of
 
 KEYS = "abcdefghijklmnopqrstuvwxyz"
@@ -87,6 +87,22 @@ def standing_judgements(project: Project) -> QuerySet[Judgement]:
     set_aside = SetAside.objects.filter(judgement__lease=OuterRef("lease"), restored_at=None)
     found = Judgement.objects.filter(project=project, superseded_by=None, task__purpose__in=Task.COLLECTED)
     return found.filter(~Exists(set_aside))
+
+
+def prompts_for_gold(project: Project) -> QuerySet[Prompt]:
+    """Prompts written for a gold task alone: brought by no import, and nothing but gold tasks is over them."""
+    over = Task.objects.filter(prompt=OuterRef("pk"))
+    gold = Task.objects.filter(project=project, purpose=Task.Purpose.GOLD, repeats=None)
+    found = Prompt.objects.filter(pk__in=gold.values("prompt"), batch=None)
+    return found.filter(~Exists(over.filter(purpose__in=Task.COLLECTED)))
+
+
+def prompts_for_data(project: Project) -> QuerySet[Prompt]:
+    """Prompts to sample, to make tasks of and to begin conversations from: all but those written for gold tasks alone.
+
+    A policy that was trained on one of these, or an annotator who met it in an ordinary task, would spoil the check.
+    """
+    return Prompt.objects.filter(project=project).exclude(pk__in=prompts_for_gold(project).values("pk"))
 
 
 def keys_of(order_shown: list[int]) -> dict[str, int]:

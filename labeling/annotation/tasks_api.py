@@ -12,6 +12,7 @@ from labeling.annotation.errors import BadPool, BadTasks
 from labeling.annotation.models import Task
 from labeling.annotation.pools import assignable_tasks, tasks_like
 from labeling.annotation.pools_api import accounts_named, pool_of, shown
+from labeling.annotation.selectors import prompts_for_data
 from labeling.annotation.serializers import (
     AssignedSerializer,
     AssignmentFields,
@@ -170,12 +171,14 @@ def _prompts_named(project: Project, names: list[str]) -> list[Prompt]:
     for start in range(0, len(names), 500):
         part = set(names[start : start + 500])
         numbers = {name for name in part if name.isascii() and name.isdigit() and len(name) < 19}
-        rows = Prompt.objects.filter(Q(external_id__in=part) | Q(pk__in=map(int, numbers)), project=project)
+        rows = prompts_for_data(project).filter(Q(external_id__in=part) | Q(pk__in=map(int, numbers)))
         rows = list(rows.only("pk", "external_id", "project_id"))
         given = {row.external_id for row in rows} & part
         chosen = [row for row in rows if row.external_id in part or (str(row.pk) in part and str(row.pk) not in given)]
         found.update({row.pk: row for row in chosen})
         unknown += part - given - {str(row.pk) for row in rows}
     if unknown:
-        raise wrong_fields({"prompts": f"{len(unknown)} are not in this project, such as {sorted(unknown)[0]!r}"})
+        raise wrong_fields(
+            {"prompts": f"{len(unknown)} are not in this project, or were written for gold tasks, such as {sorted(unknown)[0]!r}"}
+        )
     return list(found.values())

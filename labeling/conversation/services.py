@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Lease, Task
-from labeling.annotation.selectors import cap_reached
+from labeling.annotation.selectors import cap_reached, prompts_for_data
 from labeling.annotation.services import open_leased_task
 from labeling.conversation.errors import (
     BadSettings,
@@ -114,7 +114,7 @@ def _settings_in_use(project: Project) -> ConversationSettings:
 def _opening_prompt(project: Project, annotator: User) -> Prompt | None:
     """One that the person has not begun from yet; None where there is none."""
     used = Conversation.objects.filter(annotator=annotator, project=project).exclude(prompt=None)
-    free = Prompt.objects.filter(project=project).exclude(source=SOURCE).exclude(pk__in=used.values("prompt"))
+    free = prompts_for_data(project).exclude(source=SOURCE).exclude(pk__in=used.values("prompt"))
     ids = list(free.order_by("pk").values_list("pk", flat=True)[:OPENING_SAMPLE])
     return Prompt.objects.get(pk=random.SystemRandom().choice(ids)) if ids else None
 

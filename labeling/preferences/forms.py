@@ -48,6 +48,15 @@ class SnapshotForm(forms.Form):
         widget=forms.RadioSelect,
         initial="include",
     )
+    adjudications = forms.ChoiceField(
+        choices=[
+            ("use", "what a reviewer settled decides the pairs of its task"),
+            ("ignore", "the majority of the votes decides everywhere"),
+        ],
+        widget=forms.RadioSelect,
+        initial="use",
+        label="Settled tasks",
+    )
     margins = forms.RegexField(
         r"^\s*-?\d+(\.\d+)?\s*,\s*-?\d+(\.\d+)?\s*,\s*-?\d+(\.\d+)?\s*$",
         required=False,
@@ -69,5 +78,6 @@ class SnapshotForm(forms.Form):
             "ties": self.cleaned_data["ties"],
             "pairs": self.cleaned_data["pairs"],
             "corrections": self.cleaned_data["corrections"],
+            "adjudications": self.cleaned_data["adjudications"],
             "margins": dict(steps),
         }

@@ -27,7 +27,7 @@ class Pair:
     rejected: int
     tie: bool
     n_votes: int
-    agreement: float  # share of the votes that say what the pair says, 0 to 1
+    agreement: float  # share of the votes that say what the pair says, 0 to 1 (0 is possible where it was settled)
     strength: float | None  # mean over the votes that agree and give one
     weight: float
 
@@ -42,9 +42,10 @@ def outcome(ranking: dict[int, int], first: int, second: int) -> int:
     return (ranking[first] < ranking[second]) - (ranking[first] > ranking[second])
 
 
-def pairs_of(votes: Iterable[Vote]) -> list[Pair]:
+def pairs_of(votes: Iterable[Vote], settled: Sequence[Sequence[int]] | None = None) -> list[Pair]:
     """All pairs of one task, by majority of its votes; a pair split evenly is a tie.
 
+    A ranking that a reviewer `settled` decides in the place of the majority; votes are then counted for and against it.
     Every vote ranks the same K completions. Returns C(K, 2) pairs in a fixed order, or none without votes.
     """
     votes = list(votes)
@@ -52,6 +53,7 @@ def pairs_of(votes: Iterable[Vote]) -> list[Pair]:
         return []
     ranked = [(ranks(vote.ranking), vote.strength) for vote in votes]
     items = sorted(ranked[0][0])
+    by_reviewer = ranks(settled) if settled else None
     weight = 1 / comb(len(items), 2) if len(items) > 1 else 1.0
     pairs = []
     for first, second in combinations(items, 2):
@@ -61,6 +63,8 @@ def pairs_of(votes: Iterable[Vote]) -> list[Pair]:
         top = max(counts.values())
         leaders = [value for value, count in counts.items() if count == top]
         decided = leaders[0] if len(leaders) == 1 else 0
+        if by_reviewer:
+            decided = outcome(by_reviewer, first, second)
         agreeing = [strength for value, (_, strength) in zip(outcomes, ranked, strict=True) if value == decided]
         given = [strength for strength in agreeing if strength is not None]
         chosen, rejected = (second, first) if decided < 0 else (first, second)

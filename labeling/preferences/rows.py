@@ -14,6 +14,7 @@ from labeling.projects.feedback import PER_COMPLETION
 from labeling.projects.models import Completion, Project
 from labeling.projects.services import pseudonym_of
 from labeling.projects.text import sha256, split_of
+from labeling.quality.models import Adjudication
 
 Row = dict[str, Any]
 CHUNK_TASKS = 200
@@ -48,6 +49,13 @@ def judgements_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Jud
     return found
 
 
+def adjudications_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Adjudication]:
+    """Rankings that reviewers settled, as they stood at the newest adjudication that the filters take in."""
+    bound = filters["up_to_adjudication"]
+    found = Adjudication.objects.filter(project=project, pk__lte=bound, outcome=Adjudication.Outcome.RANKING)
+    return found.exclude(ranking=[]).exclude(superseded_by__pk__lte=bound)
+
+
 def task_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> Iterator[TaskRows]:
     """The rows of each task that has a chosen judgement, in a fixed order."""
     chosen = judgements_chosen(project, filters)
@@ -64,6 +72,13 @@ def task_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any])
                 "judgements",
                 queryset=chosen.select_related("annotator", "guideline").order_by("pk"),
                 to_attr="chosen_judgements",
+            ),
+            Prefetch(
+                "adjudications",
+                queryset=adjudications_chosen(project, filters).select_related("by")
+                if policy["adjudications"] == "use"
+                else Adjudication.objects.none(),
+                to_attr="standing",
             ),
         )
         .order_by("pk")
@@ -86,6 +101,7 @@ class _RowsOf:
             judgement.annotator_id: pseudonym_of(project, judgement.annotator) for judgement in self.judgements
         }
         self.split = split_of(task.prompt.group_id, project.eval_share)
+        self.settled: Adjudication | None = next(iter(task.standing), None)
 
     def all(self) -> TaskRows:
         pairs = self.ranking_pairs()
@@ -109,8 +125,23 @@ class _RowsOf:
                 "gold": self.task.is_gold,
                 "at": _utc(judgement),
             }
+            | self.settled_as()
             for judgement in self.judgements
         ]
+
+    def settled_as(self) -> Row:
+        """What every row of votes says of an adjudication. Rows of other tasks are what they were before there was any."""
+        if self.settled is None:
+            return {}
+        ranking = [sorted(self.keys[pk] for pk in group) for group in self.settled.ranking]
+        said = {"ranking": ranking, "none_acceptable": self.settled.none_acceptable}
+        return {"adjudication": said | self.settled_by()}
+
+    def settled_by(self) -> Row:
+        return {
+            "annotator": pseudonym_of(self.project, self.settled.by), "annotator_kind": self.settled.by.kind,
+            "blind": self.settled.blind, "at": _utc(self.settled),
+        }  # fmt: skip
 
     def completion(self, item: Completion) -> Row:
         row = {"key": self.keys[item.pk], "content": item.content, "model": item.model_key or None}
@@ -120,11 +151,13 @@ class _RowsOf:
         return {"annotator": pseudonym_of(self.project, item.author), "annotator_kind": item.author.kind}
 
     def ranking_pairs(self) -> list[Row]:
-        """Of the rankings, by majority. Rows of projects without corrections are what they were before there were any."""
+        """Of the rankings, by majority or as settled. Rows of projects without corrections are what they were before."""
         ranked = [judgement for judgement in self.judgements if judgement.ranking]
         votes = [Vote(judgement.ranking, judgement.feedback.get("strength")) for judgement in ranked]
+        settled = self.settled.ranking if self.settled else None
+        places = mean_ranks([Vote(settled)] if settled else votes)
         rows = []
-        for pair in select_pairs(pairs_of(votes), mean_ranks(votes), self.policy["pairs"]):
+        for pair in select_pairs(pairs_of(votes, settled), places, self.policy["pairs"]):
             if pair.tie and self.policy["ties"] == "drop":
                 continue
             chosen, rejected = self.by_pk[pair.chosen], self.by_pk[pair.rejected]
@@ -147,6 +180,7 @@ class _RowsOf:
                     edited=None if pair.tie else self.edit_of(pair.chosen),
                     judgements=ranked,
                     flagged=(pair.chosen, pair.rejected),
+                    **({"adjudication": self.settled_by()} if settled else {}),
                 )
             )
         return rows
@@ -276,5 +310,5 @@ def _said(text: str) -> list[Row]:
     return [{"role": "assistant", "content": text}]
 
 
-def _utc(judgement: Judgement) -> str:
-    return judgement.created_at.isoformat().replace("+00:00", "Z")
+def _utc(said: Judgement | Adjudication) -> str:
+    return said.created_at.isoformat().replace("+00:00", "Z")

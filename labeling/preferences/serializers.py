@@ -6,12 +6,12 @@ from labeling.web.api import StrictSerializer, Text
 class NewSnapshotSerializer(StrictSerializer):
     name = Text(max_length=120, allow_blank=True, default="")
     filters = serializers.DictField(
-        default=dict, help_text="iterations, annotator_kinds, purposes, up_to_judgement; left out: everything"
+        default=dict, help_text="iterations, annotator_kinds, purposes, up_to_judgement, up_to_adjudication; left out: everything"
     )
     policy = serializers.DictField(
         default=dict,
         help_text="what the trainer sees: ties (drop or keep), pairs (all or extremes), corrections (include or "
-        "leave_out), margins",
+        "leave_out), adjudications (use or ignore), margins",
     )
 
 

@@ -18,7 +18,7 @@ from labeling.annotation.models import Judgement, Task
 from labeling.live.services import notify
 from labeling.preferences.errors import BadFilter, NothingToFreeze
 from labeling.preferences.models import Snapshot
-from labeling.preferences.rows import is_correction, judgements_chosen, task_rows
+from labeling.preferences.rows import adjudications_chosen, is_correction, judgements_chosen, task_rows
 from labeling.preferences.supervised import sft_rows, unpaired_rows
 from labeling.projects.models import Project
 
@@ -29,12 +29,14 @@ DEFAULT_FILTERS: dict[str, Any] = {
     "annotator_kinds": [],  # empty: all
     "purposes": [Task.Purpose.PREFERENCE.value],
     "up_to_judgement": None,  # set when frozen, so that the same filter on the same data stays the same
+    "up_to_adjudication": None,  # as well
 }
 DEFAULT_POLICY: dict[str, Any] = {
     "ties": "drop",  # drop | keep
     "pairs": "all",  # all | extremes
     "margins": {},  # strength "1".."3" to margin
     "corrections": "include",  # include | leave_out: pairs of an edit over what it corrects, and edits in `sft`
+    "adjudications": "use",  # use | ignore: a ranking that a reviewer settled decides, or the majority of the votes
 }
 
 
@@ -52,8 +54,9 @@ def complete_filters(filters: dict[str, Any] | None) -> dict[str, Any]:
     for key, known in (("annotator_kinds", User.Kind.values), ("purposes", [purpose.value for purpose in Task.COLLECTED])):
         if not isinstance(full[key], list) or not set(map(str, full[key])) <= set(known):
             wrong[key] = "must be a list from: " + ", ".join(known)
-    if full["up_to_judgement"] is not None and type(full["up_to_judgement"]) is not int:
-        wrong["up_to_judgement"] = "must be a whole number"
+    for key in ("up_to_judgement", "up_to_adjudication"):
+        if full[key] is not None and type(full[key]) is not int:
+            wrong[key] = "must be a whole number"
     if wrong:
         raise BadFilter(wrong)
     return full
@@ -70,6 +73,8 @@ def complete_policy(policy: dict[str, Any] | None) -> dict[str, Any]:
         wrong["pairs"] = "must be all or extremes"
     if full["corrections"] not in ("include", "leave_out"):
         wrong["corrections"] = "must be include or leave_out"
+    if full["adjudications"] not in ("use", "ignore"):
+        wrong["adjudications"] = "must be use or ignore"
     margins = full["margins"]
     if not isinstance(margins, dict) or not all(
         key in ("1", "2", "3") and isinstance(value, int | float) for key, value in margins.items()
@@ -97,6 +102,8 @@ def create_snapshot(
     full_filters, full_policy = complete_filters(filters), complete_policy(policy)
     if full_filters["up_to_judgement"] is None:
         full_filters["up_to_judgement"] = project.judgements.aggregate(top=Max("pk"))["top"] or 0
+    if full_filters["up_to_adjudication"] is None:
+        full_filters["up_to_adjudication"] = project.adjudications.aggregate(top=Max("pk"))["top"] or 0
     root = snapshots_folder()
     root.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".freezing-", dir=root))
@@ -142,9 +149,9 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
     groups: dict[str, set[str]] = {split: set() for split in SPLITS}
     said = dict.fromkeys(("rankings", "corrections", "demonstrations", "acceptable", "ratings", "marks"), 0)
     views = {f"{view}.{split}": 0 for view in ("sft", "unpaired") for split in SPLITS}
-    n_correction_pairs = 0
+    n_correction_pairs = n_adjudicated_pairs = n_adjudicated_tasks = 0
     includes = policy["corrections"] == "include"
-    judgement_ids = hashlib.sha256()
+    judgement_ids, adjudication_ids = hashlib.sha256(), hashlib.sha256()
     try:
         for name in digests:
             files[name] = open(folder / name, "wb")  # noqa: SIM115  (closed below)
@@ -158,6 +165,7 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
                     files[name].write(line)
                 counts[name] += len(rows)
             groups[split].add(task.group_id)
+            n_adjudicated_tasks += "adjudication" in task.votes[0]
             views[f"sft.{split}"] += len(sft_rows(task.votes, corrections=includes))
             views[f"unpaired.{split}"] += len(unpaired_rows(task.votes, corrections=includes))
             for row in task.votes:
@@ -165,6 +173,7 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
                 _count(said, row["judgement"])
             for row in task.pairs:
                 n_correction_pairs += is_correction(row)
+                n_adjudicated_pairs += "adjudication" in row
                 sources[row["licence"] or "unknown"] = sources.get(row["licence"] or "unknown", 0) + 1
                 for side in ("chosen_source", "rejected_source"):
                     model = row[side]["model"] or (WRITTEN if "author" in row[side] else "unknown")
@@ -176,6 +185,10 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
             file.close()
     for pk in judgements_chosen(project, filters).order_by("pk").values_list("pk", flat=True).iterator():
         judgement_ids.update(b"%d\n" % pk)
+    if n_adjudicated_tasks:
+        of_tasks = adjudications_chosen(project, filters).filter(task__in=judgements_chosen(project, filters).values("task"))
+        for pk in of_tasks.order_by("pk").values_list("pk", flat=True).iterator():
+            adjudication_ids.update(b"%d\n" % pk)
     file_hashes = {name: digest.hexdigest() for name, digest in digests.items()}
     whole = hashlib.sha256("".join(f"{name} {file_hashes[name]}\n" for name in sorted(file_hashes)).encode())
     return {
@@ -184,6 +197,8 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
         "n_judgements": counts["votes.train.jsonl"] + counts["votes.eval.jsonl"],
         "n_pairs": counts["pairs.train.jsonl"] + counts["pairs.eval.jsonl"],
         "n_correction_pairs": n_correction_pairs,
+        "n_adjudicated_tasks": n_adjudicated_tasks,
+        "n_adjudicated_pairs": n_adjudicated_pairs,
         **{f"n_{part}": n for part, n in said.items()},
         "views": views,
         "n_groups": {split: len(groups[split]) for split in SPLITS},
@@ -191,6 +206,7 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
         "pairs_by_licence": dict(sorted(sources.items())),
         "completions_by_model": dict(sorted(models.items())),
         "judgement_ids_sha256": judgement_ids.hexdigest(),
+        "adjudication_ids_sha256": adjudication_ids.hexdigest(),
         "filters": filters,
         "policy": policy,
         "eval_share": project.eval_share,

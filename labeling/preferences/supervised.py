@@ -14,9 +14,10 @@ Row = dict[str, Any]
 def sft_rows(votes: Sequence[Row], *, corrections: bool = True) -> list[Row]:
     """Texts worth imitating, as TRL's `messages`: each correction and demonstration, and the best completion.
 
-    The best is the one that comes first alone in the mean of the rankings, or the only one of its task if more than half
-    of those who say so accept it. It is left out where somebody edited it (the edit is there instead), where half of
-    those who ranked or more said that none is good, and where no more than half accept it. Equal texts are one row.
+    The best is the one that comes first alone in the mean of the rankings, or in the ranking that a reviewer settled, or
+    the only one of its task if more than half of those who say so accept it. It is left out where somebody edited it
+    (the edit is there instead), where half of those who ranked or more, or the reviewer, said that none is good, and
+    where no more than half accept it. Equal texts are one row.
     """
     prompt = votes[0]["prompt"]
     found = _written(votes, corrections)
@@ -80,7 +81,8 @@ def _best(votes: Sequence[Row]) -> str | None:
     if len(keys) == 1:
         said = _acceptable(votes, keys[0])
         return keys[0] if said and sum(said) > len(said) / 2 else None
-    judgements = [vote["judgement"] for vote in votes if vote["judgement"].get("ranking")]
+    settled = votes[0].get("adjudication")
+    judgements = [settled] if settled else [vote["judgement"] for vote in votes if vote["judgement"].get("ranking")]
     places = mean_ranks(Vote(judgement["ranking"]) for judgement in judgements)
     if not places or 2 * sum(judgement.get("none_acceptable", False) for judgement in judgements) >= len(judgements):
         return None

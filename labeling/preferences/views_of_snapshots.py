@@ -38,11 +38,11 @@ def _preferences(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def _pairs(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
-    """Whole, with the snapshot's name; a source without an author says so, since all rows have one shape here."""
+    """Whole, with the snapshot's name; what only some rows have is null in the others, since all have one shape here."""
     name = f"{snapshot.project.slug}#{snapshot.number}"
     for row in rows:
         sources = {side: {"author": None, **row[side]} for side in ("chosen_source", "rejected_source")}
-        yield {**row, **sources, "snapshot": name}
+        yield {"adjudication": None, **row, **sources, "snapshot": name}
 
 
 def _votes(snapshot: Snapshot, rows: Iterator[Row]) -> Iterator[Row]:
@@ -91,11 +91,14 @@ def _pairs_in_parquet(row: Row) -> Row:
 
 
 def _votes_in_parquet(row: Row) -> Row:
-    return _as_json(row, "judgement")
+    return _as_json(row, *({"judgement", "adjudication"} & row.keys()))
 
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 AUTHOR = pa.struct([("annotator", pa.string()), ("annotator_kind", pa.string())])
+ADJUDICATION = pa.struct(
+    [("annotator", pa.string()), ("annotator_kind", pa.string()), ("blind", pa.bool_()), ("at", pa.string())]
+)
 SOURCE = pa.struct(
     [
         ("model", pa.string()), ("revision", pa.string()), ("adapter", pa.string()), ("sampling", pa.string()),
@@ -120,7 +123,7 @@ PAIRS_SCHEMA = pa.schema(
         ("margin", pa.float64()), ("weight", pa.float64()), ("chosen_source", SOURCE), ("rejected_source", SOURCE),
         ("n_votes", pa.int64()), ("agreement", pa.float64()), ("votes", pa.string()), ("edited", MESSAGES),
         ("reasons", pa.list_(pa.string())), ("flags", pa.list_(pa.string())), ("split", pa.string()),
-        ("licence", pa.string()), ("snapshot", pa.string()),
+        ("licence", pa.string()), ("snapshot", pa.string()), ("adjudication", ADJUDICATION),
     ]
 )  # fmt: skip
 VOTES_SCHEMA = pa.schema(
@@ -128,7 +131,7 @@ VOTES_SCHEMA = pa.schema(
         ("task", pa.string()), ("prompt", MESSAGES),
         ("completions", pa.list_(COMPLETION)), ("annotator", pa.string()), ("annotator_kind", pa.string()), ("judgement", pa.string()),
         ("order_shown", pa.list_(pa.string())), ("guideline_version", pa.int64()), ("iteration", pa.int64()),
-        ("gold", pa.bool_()), ("at", pa.string()),
+        ("gold", pa.bool_()), ("at", pa.string()), ("adjudication", pa.string()),
     ]
 )  # fmt: skip
 

@@ -203,10 +203,14 @@ def standing_adjudications(project: Project) -> QuerySet[Adjudication]:
     return Adjudication.objects.filter(project=project, superseded_by=None)
 
 
+def standing_rankings(project: Project) -> QuerySet[Adjudication]:
+    """Outcomes that are a ranking, of tasks that have anything to rank: what counts as the truth."""
+    return standing_adjudications(project).filter(outcome=Adjudication.Outcome.RANKING).exclude(ranking=[])
+
+
 def adjudicated_rankings(project: Project) -> dict[int, list[list[int]]]:
     """Task id to the ranking that counts as the truth, in completion ids. One query."""
-    ranked = standing_adjudications(project).filter(outcome=Adjudication.Outcome.RANKING)
-    return dict(ranked.values_list("task_id", "ranking"))
+    return dict(standing_rankings(project).values_list("task_id", "ranking"))
 
 
 def open_notes(project: Project) -> QuerySet[Adjudication]:

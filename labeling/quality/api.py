@@ -1,21 +1,18 @@
 """How good the judgements are, for those who read the console."""
 
-from typing import Any
-
-from drf_spectacular.types import OpenApiTypes
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from labeling.accounts.roles import READING
 from labeling.projects.api_access import ApiView
 from labeling.quality.selectors import consensus_of_tasks, tasks_with_rankings
+from labeling.quality.serializers import ConsensusSerializer, QualitySerializer
 from labeling.quality.services import quality_figures
 from labeling.web.api import PAGE_PARAMETERS, CursorPages, describe, page_of, query
 
 
 class QualityView(ApiView):
-    @describe("get_quality", tag="annotation", answers={200: OpenApiTypes.OBJECT}, errors=[404])
+    @describe("get_quality", tag="annotation", answers={200: QualitySerializer}, errors=[404])
     def get(self, request: Request, slug: str) -> Response:
         """Agreement, and each annotator's reliability and position bias; every figure with n and a 95 % interval.
 
@@ -30,40 +27,11 @@ class QualityView(ApiView):
         of the (at most 50) pairs of annotators with most in common. `agreement_of_people` is without simulated annotators and models; `agreement_by_tag` has the 50 most
         frequent tags, `agreement_over_time` equal parts of the tasks in the order in which they were judged.
 
-        Of an annotator, `reliability` is the share of votes on pairs that are right by Dawid and Skene's model, `crowd_bt`
-        that by Crowd-BT, `confusion` the expected counts of votes by what is true (rows) and what was said (columns),
-        each first, second, tie; `agreement_with_consensus` is with most of the others.
+        What a reviewer settled is a known truth for `reliability`, `crowd_bt` and the confusions. It changes no figure of
+        agreement between annotators. `agreement_with_consensus` is with most of the others, the person's own vote
+        left out.
         """
-        return Response(quality_figures(self.project(slug, READING)))
-
-
-class ConsensusPairSerializer(serializers.Serializer):
-    first = serializers.CharField(help_text="id of a completion")
-    second = serializers.CharField()
-    p_first = serializers.FloatField(help_text="probability that the first is better")
-    p_second = serializers.FloatField()
-    p_tie = serializers.FloatField()
-    n = serializers.IntegerField(help_text="votes on the pair")
-
-
-class ConsensusSerializer(serializers.Serializer):
-    task = serializers.CharField()
-    n_judgements = serializers.IntegerField()
-    n_people = serializers.IntegerField(help_text="judgements by people")
-    pairs = ConsensusPairSerializer(many=True)
-    ranking = serializers.ListField(
-        child=serializers.ListField(child=serializers.CharField()), allow_null=True,
-        help_text="ids of completions, best first, ties in one inner list; null where a pair has no vote",
-    )  # fmt: skip
-    points = serializers.DictField(
-        child=serializers.FloatField(), allow_null=True, help_text="expected wins over the others, a tie as half"
-    )
-    scores = serializers.DictField(
-        child=serializers.FloatField(), allow_null=True, help_text="log strengths of mean 0, by Crowd-BT"
-    )
-
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return row  # the selector's own shape, numbers as they are
+        return Response(QualitySerializer(quality_figures(self.project(slug, READING))).data)
 
 
 class ConsensusView(ApiView):
@@ -74,7 +42,8 @@ class ConsensusView(ApiView):
     def get(self, request: Request, slug: str) -> Response:
         """What annotators hold together of each ranked task, newest first: pair by pair, and as one ranking.
 
-        The probabilities are Dawid and Skene's, by the model of the project's newest report (see `quality`).
+        The probabilities are Dawid and Skene's, by the model of the project's newest report (see `quality`). Of a task that
+        a reviewer settled the ranking is theirs, each probability 0 or 1, and `adjudication` says who and when.
         """
         project = self.project(slug, READING)
         tasks = tasks_with_rankings(project)

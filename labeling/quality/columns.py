@@ -1,6 +1,7 @@
 """All standing judgements of a project as columns of numbers: read row by row, kept as arrays."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +13,12 @@ from labeling.accounts.models import User
 from labeling.annotation.models import Task
 from labeling.annotation.selectors import standing_judgements
 from labeling.projects.models import Project
-from labeling.quality.statistics import Answers, Rankings
+from labeling.quality.adjudication import standing_adjudications
+from labeling.quality.models import Adjudication
+from labeling.quality.statistics import Answers, Ranking, Rankings
 
 CHUNK = 5000
+MOST_DAYS = 60
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,33 @@ def tags_of_tasks(project: Project, tasks: numpy.ndarray) -> dict[str, numpy.nda
             for tag in set(map(str, tags)):
                 found.setdefault(tag, array("q")).append(number[pk])
     return {tag: numpy.frombuffer(numbers, dtype=numpy.int64) for tag, numbers in found.items()}
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What reviewers settled, by number of the task: rankings that count as the truth, and whatever was settled at all."""
+
+    rankings: dict[int, Ranking]
+    is_settled: numpy.ndarray
+    outcomes: dict[str, int]
+    days: list[tuple[str, int]]
+
+
+def read_settled(project: Project, tasks: numpy.ndarray) -> Settled:
+    """Of the tasks that judgements stand on; `outcomes` and `days` (the newest 60 with any) count all. One query."""
+    number = {pk: index for index, pk in enumerate(tasks.tolist())}
+    rankings, is_settled = {}, numpy.zeros(len(tasks), dtype=bool)
+    outcomes: Counter[str] = Counter(dict.fromkeys(Adjudication.Outcome.values, 0))
+    days: Counter[str] = Counter()
+    rows = standing_adjudications(project).order_by("pk").values_list("task_id", "outcome", "ranking", "created_at")
+    for task, outcome, ranking, at in rows.iterator(chunk_size=CHUNK):
+        outcomes[outcome] += 1
+        days[at.date().isoformat()] += 1
+        if task in number:
+            is_settled[number[task]] = True
+            if outcome == Adjudication.Outcome.RANKING and ranking:
+                rankings[number[task]] = ranking
+    return Settled(rankings, is_settled, dict(outcomes), sorted(days.items())[-MOST_DAYS:])
 
 
 class _Gatherer:

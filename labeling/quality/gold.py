@@ -9,8 +9,9 @@ What a gold task expects, completions named by id:
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -21,10 +22,14 @@ from labeling.annotation.models import Judgement, Task
 from labeling.annotation.selectors import standing_judgements
 from labeling.projects.models import Project
 from labeling.projects.quality_settings import quality_of
+from labeling.quality.adjudication import in_letters
 from labeling.quality.models import GoldAnswer
-from labeling.quality.statistics import Figure, undefined, wilson_interval
+from labeling.quality.statistics import Figure, clustered_proportion, undefined, wilson_interval
 
 Expected = dict[str, Any]
+PARTS, LEAST_A_PART = 12, 10  # of answers over time
+MOST_LOOKED_AT = 500  # gold answers of one person
+MOST_MISSED = 10
 METHOD = "share of gold tasks answered right; Wilson interval"
 
 
@@ -113,20 +118,56 @@ def hidden_answers(project: Project) -> QuerySet[Judgement]:
     )
 
 
-def gold_results(project: Project) -> dict[int, Figure]:
-    """Annotator id to the share of their gold tasks answered right, and in `window` the same of the newest ones.
+@dataclass(frozen=True)
+class GoldResults:
+    """`by_annotator` (ids): the share answered right, and in `window` the same of the newest; `all` and `over_time` together."""
 
-    Scored against what the gold tasks expect now. Two queries.
-    """
+    by_annotator: dict[int, Figure]
+    all: Figure
+    over_time: list[dict[str, Any]]
+
+
+def gold_results(project: Project) -> GoldResults:
+    """How gold tasks are answered by people who don't know them for such, scored against what is expected now. Two queries."""
     settings = quality_of(project.quality)
+    found = [
+        (judgement.annotator_id, judgement.gold_id, judgement.created_at, score)  # type: ignore[attr-defined]
+        for judgement, score in _scored(hidden_answers(project), answers_of(project))
+    ]
     scores: dict[int, list[float]] = defaultdict(list)
-    for judgement, score in _scored(hidden_answers(project), answers_of(project)):
-        scores[judgement.annotator_id].append(score)
-    return {
-        annotator: pass_figure(found, settings["gold_pass"])
-        | {"window": pass_figure(found[-settings["gold_window"] :], settings["gold_pass"])}
-        for annotator, found in scores.items()
-    }
+    for annotator, _gold, _at, score in found:
+        scores[annotator].append(score)
+    passes_from = settings["gold_pass"]
+    n_parts = min(PARTS, len(found) // LEAST_A_PART)
+    ends = [len(found) * part // n_parts for part in range(n_parts + 1)] if n_parts else []
+    return GoldResults(
+        by_annotator={
+            annotator: pass_figure(given, passes_from)
+            | {"window": pass_figure(given[-settings["gold_window"] :], passes_from)}
+            for annotator, given in scores.items()
+        },
+        all=_shared_figure([row[1::2] for row in found], passes_from),
+        over_time=[
+            {
+                "from": found[begin][2].isoformat(timespec="seconds"),
+                "to": found[end - 1][2].isoformat(timespec="seconds"),
+                "right": _shared_figure([row[1::2] for row in found[begin:end]], passes_from),
+            }
+            for begin, end in pairwise(ends)
+        ],
+    )
+
+
+def _shared_figure(answers: Sequence[tuple[int, float]], passes_from: float) -> Figure:
+    """The share of (gold task, score) that are right; answers to one gold task are not independent."""
+    right: dict[int, int] = defaultdict(int)
+    all_: dict[int, int] = defaultdict(int)
+    for gold, score in answers:
+        right[gold] += score >= passes_from
+        all_[gold] += 1
+    if not answers:
+        return undefined("no gold task answered")
+    return clustered_proportion([right[gold] for gold in all_], list(all_.values()))
 
 
 def results_by_task(project: Project) -> dict[int, Figure]:
@@ -153,6 +194,41 @@ def scored_answers(project: Project, annotator_id: int, *, since: datetime | Non
     expected = dict(golds.values_list("task", "expected"))
     rows = Judgement.objects.filter(pk__in=[pk for pk, _ in newest])
     return [(judgement.created_at, score) for judgement, score in _scored(rows, expected)]
+
+
+@dataclass(frozen=True)
+class MissedGold:
+    """A gold answer that was not right; `said` and `expected` in the letters that the page of the gold task uses."""
+
+    judgement: Judgement
+    gold: GoldAnswer
+    score: float
+
+    @property
+    def said(self) -> str:
+        return in_letters(self.judgement.ranking, self._ids)
+
+    @property
+    def expected(self) -> str:
+        return in_letters(self.gold.expected["ranking"], self._ids)
+
+    @property
+    def _ids(self) -> list[int]:
+        return sorted(pk for group in self.gold.expected["ranking"] for pk in group)
+
+
+def missed_gold(project: Project, user: User, *, n: int = MOST_MISSED) -> list[MissedGold]:
+    """The person's newest gold answers that are not right, among their newest 500. Three queries."""
+    passes_from = quality_of(project.quality)["gold_pass"]
+    newest = hidden_answers(project).filter(annotator=user).order_by("-pk").values_list("pk", flat=True)[:MOST_LOOKED_AT]
+    rows = hidden_answers(project).filter(pk__in=list(newest))
+    golds = {gold.task_id: gold for gold in GoldAnswer.objects.filter(project=project).select_related("task__prompt")}
+    missed = [
+        MissedGold(judgement, golds[judgement.gold_id], score)  # type: ignore[attr-defined]
+        for judgement, score in _scored(rows, {task: gold.expected for task, gold in golds.items()})
+        if score < passes_from
+    ]
+    return missed[::-1][:n]
 
 
 def _scored(judgements: QuerySet[Judgement], expected: dict[int, Expected]) -> Iterable[tuple[Judgement, float]]:

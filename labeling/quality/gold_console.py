@@ -17,6 +17,7 @@ from labeling.annotation.selectors import KEYS
 from labeling.projects.console_access import add_errors, console_page, keyset_page, refused, show
 from labeling.projects.models import Completion, Project, Prompt
 from labeling.projects.quality_settings import quality_of
+from labeling.quality.adjudication import in_letters
 from labeling.quality.errors import BadGold
 from labeling.quality.gold import results_by_task, unanimous_tasks
 from labeling.quality.models import GoldAnswer
@@ -25,7 +26,6 @@ from labeling.quality.services import (
     MAX_TEXT,
     change_gold,
     create_gold,
-    in_keys,
     promote_task,
     write_gold,
 )
@@ -182,7 +182,7 @@ def gold(request: HttpRequest, project: Project) -> HttpResponse:
 def _in_letters(ranking: list[list[int]]) -> str:
     """Completions by letters in the order of their ids, as the page of a gold task shows them."""
     ids = sorted(pk for group in ranking for pk in group)
-    return in_keys(ranking, dict(zip(ids, KEYS, strict=False)))
+    return in_letters(ranking, ids)
 
 
 def _promote(request: HttpRequest, project: Project) -> HttpResponse:

@@ -11,13 +11,15 @@ from labeling.annotation.models import Task
 from labeling.annotation.selectors import standing_judgements
 from labeling.projects.models import Project
 from labeling.quality import statistics
+from labeling.quality.adjudication import standing_rankings
+from labeling.quality.models import Adjudication
 from labeling.quality.statistics import Figure, Rankings, Votes
 from labeling.quality.statistics.reliability import sides_with_others
 
 MOST_TASKS = 2000  # the newest
 TREND_PARTS, LEAST_A_PART = 10, 10
 TIME_PARTS = 4
-MOST_ALONE = 10
+MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,28 @@ class Alone:
 
 
 @dataclass(frozen=True)
+class Unlike:
+    """A settled task of which the person said something else: on so many of its pairs."""
+
+    adjudication: Adjudication
+    n_unlike: int
+    n_pairs: int
+
+
+@dataclass(frozen=True)
 class PersonRecord:
     n_shared: int
     trend: list[Part]
     by_time: list[Part]
     alone: list[Alone]
     n_alone: int
+    n_settled: int
+    unlike: list[Unlike]
+    n_unlike: int
 
 
 def person_record(project: Project, user: User) -> PersonRecord:
-    """Over the newest 2,000 tasks that the person ranked. Three queries."""
+    """Over the newest 2,000 tasks that the person ranked. Four queries."""
     ranked = standing_judgements(project).exclude(ranking=[]).order_by("-pk")
     columns = ("task_id", "ranking", "seconds", "created_at")
     mine = list(ranked.filter(annotator=user).values_list(*columns)[:MOST_TASKS])[::-1]
@@ -83,10 +97,13 @@ def person_record(project: Project, user: User) -> PersonRecord:
     timed.sort(key=lambda index: mine[index][2])
     lonely = [index for index in numpy.flatnonzero(alone).tolist()][::-1]
     # Those with most against them first, the newest of equals.
-    shown = sorted(lonely, key=lambda index: -alone[index] / pairs[index])[:MOST_ALONE]
+    shown = sorted(lonely, key=lambda index: -alone[index] / pairs[index])[:MOST_SHOWN]
     tasks = Task.objects.filter(pk__in=[mine[index][0] for index in shown]).select_related("prompt").in_bulk()
     others_of = numpy.zeros(len(mine), dtype=int)
     numpy.maximum.at(others_of, task, n_others)
+    settled = standing_rankings(project).filter(task__in=number).select_related("task__prompt").order_by("-pk")
+    compared_with = [_compared(row, mine[number[row.task_id]][1]) for row in settled]
+    unlike = [found for found in compared_with if found.n_unlike]
     return PersonRecord(
         n_shared=len(shared),
         trend=[part(which) for which in _parts(shared, TREND_PARTS)],
@@ -95,7 +112,16 @@ def person_record(project: Project, user: User) -> PersonRecord:
             Alone(tasks[mine[index][0]], int(alone[index]), int(pairs[index]), int(others_of[index])) for index in shown
         ],
         n_alone=len(lonely),
+        n_settled=len(compared_with),
+        unlike=sorted(unlike, key=lambda found: -found.n_unlike / found.n_pairs)[:MOST_SHOWN],
+        n_unlike=len(unlike),
     )
+
+
+def _compared(row: Adjudication, said: list[list[int]]) -> Unlike:
+    votes = statistics.pair_votes({"settled": row.ranking, "said": said}).values()
+    both = [vote for vote in votes if len(vote) == 2]
+    return Unlike(row, sum(vote["settled"] != vote["said"] for vote in both), len(both))
 
 
 def _parts(rows: numpy.ndarray, most: int) -> list[Any]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from labeling.annotation.models import Task
+from labeling.annotation.selectors import prompts_for_data
 from labeling.projects.feedback import least_completions
-from labeling.projects.models import Project, Prompt
+from labeling.projects.models import Project
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Plan:
 def plan_tasks(*, project: Project, completions_per_task: int, overlap: int, which: str) -> Plan:
     """Count as `create_tasks_for_prompts` would. One query, two where every completion gets a task."""
     needed = min(completions_per_task, max(least_completions(project.form), 2))
-    prompts = Prompt.objects.filter(project=project)
+    prompts = prompts_for_data(project)
     if which == "new":
         prompts = prompts.filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
     if not needed:

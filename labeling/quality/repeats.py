@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 from labeling.annotation.models import Judgement, Task
@@ -61,8 +61,8 @@ def _sign(ranks: dict[Any, int], one: int, other: int) -> int:
     return (ranks[one] < ranks[other]) - (ranks[one] > ranks[other])
 
 
-def repeat_results(project: Project) -> dict[int, dict[str, Figure]]:
-    """Annotator id to `self_consistency` and `position_bias`, of standing judgements and their repeats. Two queries."""
+def repeat_results(project: Project) -> tuple[dict[int, dict[str, Figure]], dict[str, Figure]]:
+    """`self_consistency` and `position_bias` by annotator id, and of all together. Two queries."""
     repeats = Judgement.objects.filter(project=project, superseded_by=None, task__purpose=Task.Purpose.REPEAT)
     again = {
         (annotator, original): ranking
@@ -76,7 +76,9 @@ def repeat_results(project: Project) -> dict[int, dict[str, Figure]]:
     for annotator, task, ranking, order in rows:
         if (annotator, task) in again:
             twice[annotator].append((ranking, again[annotator, task], order))
-    return {
-        annotator: {"self_consistency": self_consistency(found), "position_bias": position_bias(found)}
-        for annotator, found in twice.items()
-    }
+    by_annotator = {annotator: _figures(found) for annotator, found in twice.items()}
+    return by_annotator, _figures(list(chain.from_iterable(twice.values())))
+
+
+def _figures(twice: Sequence[Twice]) -> dict[str, Figure]:
+    return {"self_consistency": self_consistency(twice), "position_bias": position_bias(twice)}

@@ -2,12 +2,12 @@
 
 from django.urls import path
 
-from labeling.quality import adjudication_console, console, gold_console
+from labeling.quality import adjudication_console, console, figures_console, gold_console
 
 urlpatterns = [
     path("tasks/", console.tasks, name="tasks"),
-    path("quality/", console.quality, name="quality"),
-    path("quality/<slug:pseudonym>/", console.person, name="quality_person"),
+    path("quality/", figures_console.quality, name="quality"),
+    path("quality/<slug:pseudonym>/", figures_console.person, name="quality_person"),
     path("adjudication/", adjudication_console.queue, name="adjudication"),
     path("adjudication/mode/", adjudication_console.change_mode, name="adjudication_mode"),
     path("adjudication/<str:task_id>/", adjudication_console.one_task, name="adjudicate"),

@@ -8,8 +8,11 @@ from labeling.annotation.services import create_tasks_for_prompts, report_prompt
 from labeling.projects.imports import import_rows
 from labeling.projects.services import change_project
 from labeling.projects.text import canonical_json
+from labeling.quality.adjudication import queue_of
+from labeling.quality.services import adjudicate, refresh_disagreements
 from tests import factories
 from tests.browser.axe import LOOKS, serious
+from tests.labeling.quality import gold
 
 BENCH = "/projects/support/bench/"
 TEXT = "# Reply\n\nSorry about the **mug**, $x^2$.\n\n- one\n- two\n\n```python\nprint('a line of code')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n[more](https://example.org/)"
@@ -105,6 +108,31 @@ def test_axe_finds_nothing_serious_where_leads_set_up_their_project(site, projec
         assert page.goto(site.url(f"/projects/support/{path}")).status == 200
         page.wait_for_load_state("networkidle")
         found[path] = serious(page)
+    assert {path: problems for path, problems in found.items() if problems} == {}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_serious_on_the_pages_on_quality(site, project, annotator, open_page, look):
+    lead = project.created_by
+    gold.write(project, 4)
+    gold.set_quality(project, gold_rate=0.5, repeat_rate=0.5, repeat_after=2, repeat_hours=0, gold_bound=0)
+    factories.fill_project(project, 24, overlap=2)
+    for person, well in ((annotator, False), (lead, True)):
+        while lease := take_lease(project=project, annotator=person):
+            gold.answer(lease, well=well)
+    refresh_disagreements()
+    for row in queue_of(project).select_related("task")[:2]:
+        ids = sorted(row.task.completions.values_list("pk", flat=True))
+        adjudicate(task=row.task, by=lead, submission_key=f"key-{row.pk}", outcome="ranking", ranking=[[pk] for pk in ids])
+    page = open_page(lead, "/projects/support/quality/?show=annotators", **LOOKS[look])
+    theirs = page.get_by_role("link", name=annotator.username, exact=True).get_attribute("href")
+    parts = ("", "?show=annotators", "?show=checks", "?show=coefficients")
+    found = {}
+    for path in (*(f"/projects/support/quality/{part}" for part in parts), theirs):
+        assert page.goto(site.url(path)).status == 200
+        page.wait_for_load_state("networkidle")
+        found[path] = serious(page)
+    assert page.get_by_text("Gold tasks they missed").count() and page.get_by_text("settled otherwise").count()
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 

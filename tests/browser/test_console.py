@@ -3,14 +3,16 @@
 import pytest
 from django.utils.timezone import now
 
+from labeling.annotation.models import Slot
 from labeling.preferences.services import create_snapshot
+from labeling.projects.services import add_member
 from tests import factories
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
 from training.runs.models import Run, RunEvent
 
 PAGES = (
-    "", "tasks/", "quality/", "reports/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "prompts/{prompt}/", "import/",
+    "", "tasks/", "quality/", "quality/?show=annotators", "quality/?show=checks", "quality/?show=coefficients", "reports/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "prompts/{prompt}/", "import/",
     "snapshots/", "snapshots/1/", "snapshots/new/", "runs/", "runs/new/?kind=dpo", "runs/{run}/", "models/", "models/{model}/",
     "iterations/", "iterations/1/", "iterations/new/",
 )  # fmt: skip
@@ -121,3 +123,30 @@ def test_a_run_is_started_and_cancelled_by_keyboard(world, open_page):
     page.keyboard.press("Enter")
     page.get_by_text("cancelled").first.wait_for()
     assert Run.objects.order_by("-pk").first().state == "cancelled"
+
+
+def test_pace_against_agreement_is_a_dot_for_each_annotator_with_a_table_behind(world, open_page):
+    project, second = world["project"], factories.make_user("second")
+    add_member(project=project, user=second, role="annotator")
+    project.tasks.update(overlap=2)
+    for task in project.tasks.all():
+        Slot.objects.create(task=task, project=project, number=2, position=task.pk)
+    project.tasks.update(state="open")
+    factories.judge_all(project, second)
+    page = open_page(world["lead"], "/projects/support/quality/?show=annotators")
+    plot = page.locator(".plot", has_text="by the median time taken")
+    plot.wait_for()
+    assert plot.get_attribute("data-points") == "2"
+    said = plot.locator("canvas").get_attribute("aria-label")
+    assert "2 annotators, from 1 to 1 at 5 to 5 seconds" in said
+    plot.locator("summary").click()
+    rows = plot.locator("tbody tr")
+    rows.nth(1).wait_for()
+    assert plot.locator("th").all_inner_texts() == ["annotators", "seconds", "share", "95 % interval, low", "high", "n"]
+    assert {rows.nth(row).locator("td").first.inner_text() for row in range(2)} == {
+        "an-annotator-with-a-long-name", "second",
+    }  # fmt: skip
+    page.get_by_role("link", name="Overview", exact=True).last.press("Enter")
+    bars = page.locator(".plot", has_text="how much rankings of them differ")
+    bars.wait_for()
+    assert "not settled: 8 in all over 10" in bars.locator("canvas").get_attribute("aria-label")

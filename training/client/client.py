@@ -107,6 +107,25 @@ class Client:
         """Change the languages or skills of a member."""
         return self._call("PATCH", f"projects/{_part(slug)}/members/{_part(username)}/", json=fields)
 
+    def pause_member(self, slug: str, username: str, reason: str) -> JSON:
+        """Hand the person no more tasks; what they hold goes back to the queue. They read the reason."""
+        # Safe to repeat: who is paused stays so.
+        path = f"projects/{_part(slug)}/members/{_part(username)}/pause/"
+        return self._call("POST", path, json={"reason": reason}, repeatable=True)
+
+    def reinstate_member(self, slug: str, username: str, *, to_qualify: bool = False, restore: bool = False) -> JSON:
+        """Let the person work again. `restore`: what was set aside counts again, where nobody judged it since."""
+        path = f"projects/{_part(slug)}/members/{_part(username)}/reinstate/"
+        return self._call("POST", path, json={"to_qualify": to_qualify, "restore": restore})
+
+    def set_aside(
+        self, slug: str, username: str, reason: str, *, since: str | None = None, until: str | None = None
+    ) -> int:
+        """Let the person's judgements of a time (ISO 8601) not count any more. Returns how many did until now."""
+        times = {name: at for name, at in (("since", since), ("until", until)) if at is not None}
+        path = f"projects/{_part(slug)}/members/{_part(username)}/set-aside/"
+        return self._call("POST", path, json={"reason": reason, **times})["set_aside"]
+
     def import_rows(
         self, slug: str, format: str, rows_or_path: Iterable[Mapping[str, Any]] | str | PathLike[str]
     ) -> JSON:
@@ -203,8 +222,65 @@ class Client:
     def revise(self, judgement_id: str, judgement: Judgement | JSON) -> JSON:
         return self._call("POST", f"judgements/{_part(judgement_id)}/revision/", json=judgement)
 
+    # Quality
+
     def quality(self, slug: str) -> JSON:
         return self._call("GET", f"projects/{_part(slug)}/quality/")
+
+    def consensus(self, slug: str, task: str | None = None) -> Iterator[JSON]:
+        """What annotators hold together of each ranked task, or what a reviewer settled; of one `task` if it is named."""
+        return self._pages(f"projects/{_part(slug)}/consensus/", {"task": task} if task else {})
+
+    def gold_tasks(self, slug: str) -> Iterator[JSON]:
+        return self._pages(f"projects/{_part(slug)}/gold/")
+
+    def create_gold(self, slug: str, **fields: Any) -> JSON:
+        """Of `task`, which is promoted; of `prompt` and `completions` by ids; or of `text` and `texts` written for it.
+
+        The latter two need `expected`, completions by the keys a, b, ... in the order given; `explanation` may be added.
+        """
+        return self._call("POST", f"projects/{_part(slug)}/gold/", json=fields)
+
+    def change_gold(self, gold_id: str, **fields: Any) -> JSON:
+        """Change `expected` or `explanation`; `retired` takes it out of use or back."""
+        return self._call("PATCH", f"gold/{_part(gold_id)}/", json=fields)
+
+    def gold_candidates(self, slug: str) -> list[JSON]:
+        """Tasks that three people or more ranked alike."""
+        return self._call("GET", f"projects/{_part(slug)}/gold/candidates/")
+
+    def adjudications(self, slug: str) -> Iterator[JSON]:
+        """What reviewers settled, and what stands of it."""
+        return self._pages(f"projects/{_part(slug)}/adjudications/")
+
+    def task_to_settle(self, task_id: str) -> JSON:
+        """A task with the ids of its completions, without votes, and what stands."""
+        return self._call("GET", f"tasks/{_part(task_id)}/adjudication/")
+
+    def adjudicate(self, task_id: str, outcome: str, *, key: str | None = None, **fields: Any) -> JSON:
+        """Settle a task: `ranking` (with `ranking`, ids of completions, best first), `left` or `unfit`.
+
+        All tries of one call send the same `key`, so that it is settled once. ApiError "already_adjudicated" says
+        who was first: name theirs in `supersedes` to replace it.
+        """
+        return self._call(
+            "POST",
+            f"tasks/{_part(task_id)}/adjudication/",
+            json={"outcome": outcome, **fields},
+            headers={"Idempotency-Key": key or str(uuid.uuid4())},
+            repeatable=True,
+        )
+
+    def record_contradictions(
+        self, slug: str, model_key: str, tasks: Iterable[Mapping[str, Any]], *, calibrated: bool
+    ) -> JSON:
+        """Send what a model thinks of the order of tasks: `{"task", "pairs": [{"better", "worse", "probability"}]}`.
+
+        At most 1,000 tasks a call. Tasks enter the reviewers' queue only if its probabilities are calibrated.
+        """
+        # Safe to repeat: of what a model said of a task, the newest counts.
+        body = {"model_key": model_key, "calibrated": calibrated, "tasks": list(tasks)}
+        return self._call("POST", f"projects/{_part(slug)}/contradictions/", json=body, repeatable=True)
 
     # Snapshots
 

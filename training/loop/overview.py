@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from math import ceil, sqrt
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q
-from django.db.models.functions import TruncDay, TruncHour
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, TruncDay, TruncHour
 from django.urls import reverse
 from django.utils.timezone import now
 
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
 from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
-from labeling.annotation.selectors import QueueFigures, standing_judgements
+from labeling.annotation.selectors import QueueFigures, prompts_for_data, standing_judgements
 from labeling.preferences.models import Snapshot
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
@@ -60,10 +60,13 @@ class LoopState:
 
 
 def loop_state(project: Project) -> LoopState:
-    """Nine small queries."""
+    """Six small queries."""
     state = LoopState(project)
-    state.n_prompts = Prompt.objects.filter(project=project).count()
-    state.n_completions = Completion.objects.filter(prompt__project=project).count()
+    state.n_prompts, state.n_completions, state.n_judgements = Project.objects.values_list(
+        _count(Prompt.objects.filter(project=project), "project"),
+        _count(Completion.objects.filter(prompt__project=project), "prompt__project"),
+        _count(standing_judgements(project), "project"),
+    ).get(pk=project.pk)
     tasks = (
         Task.objects.filter(project=project, purpose__in=Task.COLLECTED)
         .exclude(state=Task.State.CLOSED)
@@ -74,17 +77,23 @@ def loop_state(project: Project) -> LoopState:
         )
     )
     state.n_tasks, state.n_tasks_done, state.n_compare_open = tasks["all"], tasks["done"], tasks["compare"]
-    state.n_judgements = standing_judgements(project).count()
     state.snapshot = Snapshot.objects.filter(project=project).order_by("-number").defer("manifest").first()
-    models = ModelVersion.objects.filter(project=project).exclude(stage=ModelVersion.Stage.ARCHIVED)
-    state.reward = models.filter(kind=ModelVersion.Kind.REWARD).order_by("-pk").first()
-    state.policy = models.filter(kind=ModelVersion.Kind.POLICY).order_by("-pk").first()
+    models = ModelVersion.objects.filter(project=project).exclude(stage=ModelVersion.Stage.ARCHIVED).order_by("-pk")
+    rewards, policies = (models.filter(kind=kind) for kind in (ModelVersion.Kind.REWARD, ModelVersion.Kind.POLICY))
+    newest = Q(pk=Subquery(rewards.values("pk")[:1])) | Q(pk=Subquery(policies.values("pk")[:1]))
+    by_kind = {model.kind: model for model in ModelVersion.objects.filter(newest)}
+    state.reward, state.policy = by_kind.get(ModelVersion.Kind.REWARD), by_kind.get(ModelVersion.Kind.POLICY)
     state.iteration = Iteration.objects.filter(project=project).order_by("-number").first()
     state.run = (
         Run.objects.filter(project=project, state__in=[Run.State.RUNNING, Run.State.QUEUED]).order_by("pk").first()
     )
     state.stations = _stations(state)
     return state
+
+
+def _count(rows: QuerySet[Any], of: str) -> Coalesce:
+    """How many rows, as part of another statement. `of` is what all of them have in common."""
+    return Coalesce(Subquery(rows.order_by().values(of).annotate(n=Count("pk")).values("n")), 0)
 
 
 def reward_figure(model: ModelVersion | None) -> dict[str, Any] | None:
@@ -182,7 +191,7 @@ def needs_you(state: LoopState) -> list[Advice]:
     newest_run = Run.objects.filter(project=project, created_at__gte=week_ago).order_by("-pk").first()
     least = least_completions(project.form)
     without_task = (
-        Prompt.objects.filter(project=project)
+        prompts_for_data(project)
         .filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
         .annotate(n=Count("completions"))
         .aggregate(ready=Count("pk", filter=Q(n__gte=least)), bare=Count("pk", filter=Q(n__lt=least)))

@@ -1,5 +1,6 @@
 from rest_framework import serializers
 
+from labeling.quality.serializers import FigureSerializer
 from labeling.web.api import StrictSerializer, Text
 from training.loop.models import Iteration
 from training.registry.serializers import ModelReferenceSerializer
@@ -37,14 +38,6 @@ class IterationSerializer(serializers.Serializer):
 class StageEntrySerializer(serializers.Serializer):
     stage = serializers.CharField()
     at = serializers.CharField()
-
-
-class FigureSerializer(serializers.Serializer):
-    value = serializers.FloatField(allow_null=True)
-    low = serializers.FloatField(allow_null=True)
-    high = serializers.FloatField(allow_null=True)
-    n = serializers.IntegerField()
-    method = serializers.CharField()
 
 
 class CollectedSerializer(serializers.Serializer):

@@ -257,7 +257,9 @@ def _collect(iteration: Iteration) -> None:
     if state.n_slots and state.n_done >= iteration.config["quota"] * state.n_slots:
         # The snapshot holds what was there at this moment, whoever judges on and whoever freezes.
         last = iteration.project.judgements.aggregate(top=Max("pk"))["top"]
-        _move(iteration, Stage.COLLECTING, Stage.FREEZING, config={**iteration.config, "freeze_up_to": last})
+        settled = iteration.project.adjudications.aggregate(top=Max("pk"))["top"] or 0
+        config = {**iteration.config, "freeze_up_to": last, "freeze_up_to_adjudication": settled}
+        _move(iteration, Stage.COLLECTING, Stage.FREEZING, config=config)
 
 
 def _freeze(iteration: Iteration) -> None:
@@ -265,7 +267,10 @@ def _freeze(iteration: Iteration) -> None:
         project=iteration.project,
         created_by=iteration.created_by,
         name=f"iteration {iteration.number}",
-        filters={"iterations": [iteration.number], "up_to_judgement": iteration.config["freeze_up_to"]},
+        filters={
+            "iterations": [iteration.number], "up_to_judgement": iteration.config["freeze_up_to"],
+            "up_to_adjudication": iteration.config.get("freeze_up_to_adjudication"),
+        },
         policy=iteration.config["snapshot_policy"],
     )
     _move(iteration, Stage.FREEZING, Stage.REWARD, snapshot=snapshot)

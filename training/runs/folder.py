@@ -14,6 +14,7 @@ import yaml
 from django.conf import settings
 from django.db.models import Q, QuerySet
 
+from labeling.annotation.selectors import prompts_for_data
 from labeling.preferences.views_of_snapshots import preference_rows
 from labeling.projects.models import Project, Prompt
 from training.registry.models import ModelVersion
@@ -27,8 +28,11 @@ def run_folder(run: Run) -> Path:
 
 
 def prompts_to_sample(project: Project, inputs: dict[str, Any]) -> QuerySet[Prompt]:
-    """Prompts that a sample run answers: those named, else those with one of the tags, else all."""
-    prompts = Prompt.objects.filter(project=project).order_by("pk")
+    """Prompts that a sample run answers: those named, else those with one of the tags, else all.
+
+    Never those written for gold tasks alone, even if they are named.
+    """
+    prompts = prompts_for_data(project).order_by("pk")
     if ids := inputs.get("prompt_ids"):
         return prompts.filter(pk__in=ids)
     if tags := inputs.get("tags"):

@@ -19,6 +19,7 @@ from labeling.quality.disagreement import contradiction, ranking_difference, rat
 from labeling.quality.errors import AlreadyAdjudicated, BadGold, BadOutcome
 from labeling.quality.models import Adjudication, Contradiction, Disagreement, Look, Review
 from labeling.quality.services.gold import create_gold
+from labeling.quality.services.reports import outdate_report
 from labeling.quality.statistics import pair_votes
 
 BLIND, OPEN = "blind", "open"
@@ -307,6 +308,7 @@ def after_adjudication(adjudication: Adjudication) -> None:
                 expected={"ranking": adjudication.ranking}, explanation=adjudication.rationale,
                 written_by=adjudication.by, promoted_from=task,
             )  # fmt: skip
+    outdate_report(adjudication.project)  # annotators are held against what was settled
     notify(adjudication.project.live_group, "adjudication")
 
 

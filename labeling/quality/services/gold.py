@@ -21,8 +21,10 @@ from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Membership, Project, Prompt
 from labeling.projects.quality_settings import quality_of
 from labeling.projects.text import canonical_json, content_hash, group_id, sha256
+from labeling.quality.adjudication import in_letters
 from labeling.quality.errors import BadGold
 from labeling.quality.gold import (
+    MOST_LOOKED_AT,
     Expected,
     is_surely_below,
     last_surely_good,
@@ -33,7 +35,6 @@ from labeling.quality.gold import (
 )
 from labeling.quality.models import GoldAnswer, QualificationAnswer
 
-MOST_LOOKED_AT = 500  # gold answers of one person
 MAX_EXPLANATION = 4_000
 MAX_TEXT = 50_000
 
@@ -330,8 +331,8 @@ def compared(expected: Expected, judgement: Judgement) -> list[Compared]:
     lines = []
     if ranking := expected.get("ranking"):
         is_right = score_of({"ranking": ranking}, judgement.ranking, {}) == 1
-        said = in_keys(judgement.ranking, keys) or nothing
-        lines.append(Compared(_("Ranking"), said, in_keys(ranking, keys), is_right))
+        said = in_letters(judgement.ranking, judgement.order_shown) or nothing
+        lines.append(Compared(_("Ranking"), said, in_letters(ranking, judgement.order_shown), is_right))
     for pk, axes in expected.get("ratings", {}).items():
         for axis, wanted in axes.items():
             given = (judgement.feedback.get("ratings", {}).get(pk) or {}).get(axis)
@@ -346,7 +347,3 @@ def compared(expected: Expected, judgement: Judgement) -> list[Compared]:
         asked = _("%(key)s is acceptable") % {"key": keys[int(pk)]}
         lines.append(Compared(asked, words[given], words[wanted], given is wanted))
     return lines
-
-
-def in_keys(ranking: Sequence[Sequence[int]], keys: dict[int, str]) -> str:
-    return " › ".join(" = ".join(sorted(keys.get(pk, "?") for pk in group)) for group in ranking)

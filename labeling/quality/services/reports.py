@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,11 +13,11 @@ from labeling.annotation.models import Judgement
 from labeling.live.services import notify
 from labeling.projects.models import Project
 from labeling.projects.services import pseudonym_of
-from labeling.quality.columns import read_columns, tags_of_tasks
+from labeling.quality.columns import read_columns, read_settled, tags_of_tasks
 from labeling.quality.gold import gold_results
 from labeling.quality.models import QualityReport
 from labeling.quality.repeats import repeat_results
-from labeling.quality.reports import SHAPE, figures_of, nothing_yet
+from labeling.quality.reports import SHAPE, figures_of, no_row, nothing_yet
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +69,9 @@ def compute_report(*, project: Project, at: datetime | None = None) -> QualityRe
     began, (newest, _) = time.monotonic(), _newest_judgement(project)
     try:
         columns = read_columns(project)
-        figures, consensus = figures_of(project, columns, tags_of_tasks(project, columns.tasks))
-        _add_checks(project, figures, columns.annotators)
+        tags, settled = tags_of_tasks(project, columns.tasks), read_settled(project, columns.tasks)
+        figures, consensus = figures_of(project, columns, tags, settled)
+        _add_checks(project, figures, consensus["annotators"])
     except Exception as error:
         mine.update(state=QualityReport.State.IDLE, problem=f"{type(error).__name__}: {error}"[:300])
         raise
@@ -82,12 +82,21 @@ def compute_report(*, project: Project, at: datetime | None = None) -> QualityRe
     return QualityReport.objects.get(project=project)
 
 
-def _add_checks(project: Project, figures: dict[str, Any], annotators: Sequence[int]) -> None:
-    """To each annotator's row, how their gold tasks and their repeats came out; None for those who had none."""
-    gold, repeats = gold_results(project), repeat_results(project)
+def _add_checks(project: Project, figures: dict[str, Any], annotators: list[int]) -> None:
+    """How gold tasks and repeats came out: of all, and in each annotator's row; None for those who had none.
+
+    Who had some, but has no judgement that counts, gets a row and is added to `annotators`.
+    """
+    gold, (repeats, of_all) = gold_results(project), repeat_results(project)
+    figures["gold"], figures["repeats"] = {"all": gold.all, "over_time": gold.over_time}, of_all
+    known = set(annotators)
+    for user in User.objects.filter(pk__in=(gold.by_annotator.keys() | repeats.keys()) - known).order_by("pk"):
+        annotators.append(user.pk)
+        figures["annotators"].append(no_row(pseudonym_of(project, user), user.kind))
     who = {pseudonym_of(project, User(pk=pk)): pk for pk in annotators}
     for row in figures["annotators"]:
-        row["gold"], row["repeats"] = gold.get(who[row["annotator"]]), repeats.get(who[row["annotator"]])
+        pk = who[row["annotator"]]
+        row["gold"], row["repeats"] = gold.by_annotator.get(pk), repeats.get(pk)
 
 
 def outdate_report(project: Project) -> None:

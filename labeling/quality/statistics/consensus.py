@@ -21,14 +21,16 @@ METHOD = (
 )
 
 
-def fit_consensus(votes: Votes) -> DawidSkene:
+def fit_consensus(votes: Votes, known: numpy.ndarray | None = None) -> DawidSkene:
     """Dawid and Skene's model of all votes on pairs; posteriors are of (first better, second better, tie).
+
+    `known` (pairs) is what was settled, as `Votes.settled_by` gives it: there the answer is certain.
 
     A pair entered the other way round gets the mirrored answer: the confusion matrices are the same under exchange
     of first and second, and so are the priors.
     """
     return dawid_skene(
-        votes.pair, votes.annotator, votes.value, n_labels=3, swap=SWAPPED,
+        votes.pair, votes.annotator, votes.value, n_labels=3, known=known, swap=SWAPPED,
         smoothing=SMOOTHING, trust=TRUST, tolerance=TOLERANCE,
     )  # fmt: skip
 
@@ -38,7 +40,9 @@ def usual_confusion() -> numpy.ndarray:
     return (SMOOTHING + TRUST * numpy.eye(3)) / (3 * SMOOTHING + TRUST)
 
 
-def pair_probabilities(votes: Votes, confusion: numpy.ndarray, priors: numpy.ndarray) -> numpy.ndarray:
+def pair_probabilities(
+    votes: Votes, confusion: numpy.ndarray, priors: numpy.ndarray, known: numpy.ndarray | None = None
+) -> numpy.ndarray:
     """Of each pair: the probabilities that the first is better, that the second is, and of a tie, of shape (pairs, 3).
 
     `confusion` (annotators, 3, 3) and `priors` (3) are those of `fit_consensus`, so that a few tasks can be
@@ -49,7 +53,7 @@ def pair_probabilities(votes: Votes, confusion: numpy.ndarray, priors: numpy.nda
     starts = numpy.concatenate([[0], numpy.cumsum(numpy.bincount(votes.pair, minlength=votes.n_pairs))])
     shape = (votes.n_pairs, 3 * len(confusion))
     given = csr_array((numpy.ones(len(votes)), votes.annotator * 3 + votes.value, starts), shape=shape)
-    return label_posteriors(given, confusion, priors)[0]
+    return label_posteriors(given, confusion, priors, known)[0]
 
 
 def accuracies(votes: Votes, model: DawidSkene) -> list[Figure]:

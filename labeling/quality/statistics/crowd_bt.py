@@ -13,6 +13,7 @@ from labeling.quality.statistics.votes import Votes
 
 COLUMNS_AT_ONCE = 64
 LOGIT_AT_START = numpy.log(3.0)  # eta 3/4
+SIGN = numpy.asarray([1.0, -1.0, 0.0])  # of FIRST, SECOND and TIE
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def crowd_bt(
     value: numpy.ndarray,
     *,
     weight: numpy.ndarray | None = None,
+    known: numpy.ndarray | None = None,
     virtual: float = 0.1,
     prior: tuple[float, float] = (4.0, 2.0),
     reliability: numpy.ndarray | None = None,
@@ -59,6 +61,11 @@ def crowd_bt(
     three votes a pair, each task's scores lean to its own votes, so eta's level is rough (too near 1 for those who
     agree) and its order is what to trust. A tie where the others see a winner pulls eta towards a coin's.
 
+    `known` (one a vote, the same for all votes on a pair) is FIRST, SECOND or TIE where the pair was settled, -1
+    elsewhere. As in `dawid_skene`, what is latent is then fixed: votes on such a pair tell of their annotators against
+    the settled answer, not against the scores (s is 1, 0, or a half for a tie, of which a vote tells nothing), and
+    the scores hear the settled answer itself once, as from an annotator who never errs.
+
     The interval is from the observed information, scores not taken as known, on the logit of eta. `weight` makes the
     pairs of one ranking count as what they tell together (see `Votes.drawn_from`).
     """
@@ -67,10 +74,13 @@ def crowd_bt(
     n_items = int(max(first.max(), second.max())) + 1
     n_annotators = int(annotator.max()) + 1
     pairs, pair = numpy.unique(first * n_items + second, return_inverse=True)
+    weight = numpy.ones(len(first)) if weight is None else weight
+    settled = None
+    if known is not None and (known >= 0).any():
+        settled = _Settled.of(pair, known, weight, len(pairs))
     votes = _SignedVotes(
-        pairs // n_items, pairs % n_items, pair, annotator, numpy.asarray([1.0, -1.0, 0.0])[value],
-        numpy.ones(len(first)) if weight is None else weight, n_items, n_annotators,
-    )  # fmt: skip
+        pairs // n_items, pairs % n_items, pair, annotator, SIGN[value], weight, n_items, n_annotators, settled
+    )
     right, wrong = prior[0] - 1, prior[1] - 1
     # An eta hangs on thousands of votes, a score on a few: brought to one scale, the search is several times as short.
     scale = numpy.sqrt(1 + 0.1 * numpy.bincount(annotator, votes.weight, n_annotators))
@@ -111,11 +121,17 @@ def crowd_bt(
     return CrowdBT(scores - mean[component], component, eta, low, high, int(found.nit), bool(found.success))
 
 
-def crowd_bt_of(votes: Votes, **options: object) -> CrowdBT:
-    """The same of votes in columns, whose items must be numbered from 0."""
+def crowd_bt_of(votes: Votes, known: numpy.ndarray | None = None, **options: object) -> CrowdBT:
+    """The same of votes in columns, whatever their items are called; scores are in the order of items.
+
+    `known` has one entry a pair here.
+    """
+    _, item = numpy.unique(numpy.concatenate([votes.first, votes.second]), return_inverse=True)
+    first, second = item[: votes.n_pairs], item[votes.n_pairs :]
     return crowd_bt(
-        votes.first[votes.pair], votes.second[votes.pair], votes.annotator, votes.value, weight=votes.weight, **options
-    )  # type: ignore[arg-type]
+        first[votes.pair], second[votes.pair], votes.annotator, votes.value, weight=votes.weight,
+        known=None if known is None else known[votes.pair], **options,
+    )  # type: ignore[arg-type]  # fmt: skip
 
 
 def components_of(n_items: int, first: numpy.ndarray, second: numpy.ndarray) -> numpy.ndarray:
@@ -128,10 +144,28 @@ def components_of(n_items: int, first: numpy.ndarray, second: numpy.ndarray) -> 
 
 
 @dataclass(frozen=True)
+class _Settled:
+    """Pairs with a known answer: `sign` is 1, -1 or 0 for a tie; `weight` is that of one vote on the pair."""
+
+    pair: numpy.ndarray
+    sign: numpy.ndarray
+    weight: numpy.ndarray
+
+    @classmethod
+    def of(cls, pair: numpy.ndarray, known: numpy.ndarray, weight: numpy.ndarray, n_pairs: int) -> "_Settled":
+        sign, of_one = numpy.full(n_pairs, numpy.nan), numpy.zeros(n_pairs)
+        is_known = known >= 0
+        sign[pair[is_known]], of_one[pair[is_known]] = SIGN[known[is_known]], weight[is_known]
+        found = numpy.flatnonzero(~numpy.isnan(sign))
+        return cls(found, sign[found], of_one[found])
+
+
+@dataclass(frozen=True)
 class _SignedVotes:
     """Votes as the search wants them: `first` and `second` of each pair; `sign` of each vote: 1, -1 or 0 for a tie.
 
     With t = tanh of half the difference of scores and g = 2 eta - 1, a vote for the first has probability (1 + g t) / 2.
+    On a settled pair t is its sign, whatever the scores.
     """
 
     first: numpy.ndarray
@@ -142,19 +176,38 @@ class _SignedVotes:
     weight: numpy.ndarray
     n_items: int
     n_annotators: int
+    settled: _Settled | None = None
+
+    def _t(self, scores: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+        """Of each pair t as votes see it, its slope by the difference of scores, and t by the scores of settled ones."""
+        t = numpy.tanh((scores[self.first] - scores[self.second]) / 2)
+        slope = (1 - t**2) / 2
+        if self.settled is None:
+            return t, slope, t[:0]
+        by_scores = t[self.settled.pair]
+        t[self.settled.pair], slope[self.settled.pair] = self.settled.sign, 0.0
+        return t, slope, by_scores
 
     def loss(self, scores: numpy.ndarray, g: numpy.ndarray) -> tuple[float, numpy.ndarray, numpy.ndarray]:
         """Minus the log likelihood but for a constant, and its derivatives by score and by g."""
-        t = numpy.tanh((scores[self.first] - scores[self.second]) / 2)
+        t, t_slope, told = self._t(scores)
         of_by, of_pair = g[self.by], t[self.pair]
         count, odds, slope = self._of_votes(of_by * of_pair)
         step = count * slope / odds
-        by_pair = numpy.bincount(self.pair, step * of_by, len(t)) * (1 - t**2) / 2
+        by_pair = numpy.bincount(self.pair, step * of_by, len(t)) * t_slope
+        value = -float(count @ numpy.log(odds))
+        if self.settled is not None:
+            # The settled answer, told once: the logarithm of s, of 1 - s, or half of each for a tie.
+            for_first = (1 + self.settled.sign) / 2
+            logs = for_first * numpy.log(numpy.maximum(1 + told, 1e-300))
+            logs += (1 - for_first) * numpy.log(numpy.maximum(1 - told, 1e-300))
+            value -= float(self.settled.weight @ logs)
+            by_pair[self.settled.pair] += self.settled.weight * (for_first - (1 + told) / 2)
         by_score = numpy.bincount(self.second, by_pair, self.n_items) - numpy.bincount(
             self.first, by_pair, self.n_items
         )
         by_g = -numpy.bincount(self.by, step * of_pair, self.n_annotators)
-        return -float(count @ numpy.log(odds)), by_score, by_g
+        return value, by_score, by_g
 
     def _of_votes(self, u: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
         """Of u = g t: the vote's probability is `odds` to the power of `count`; `slope` is the derivative of `odds`."""
@@ -176,13 +229,15 @@ class _SignedVotes:
         from scipy.sparse import coo_array
         from scipy.sparse.linalg import splu
 
-        g, t = numpy.tanh(logit / 2), numpy.tanh((scores[self.first] - scores[self.second]) / 2)
-        g_slope, t_slope = (1 - g**2) / 2, (1 - t**2) / 2
+        g, (t, t_slope, told) = numpy.tanh(logit / 2), self._t(scores)
+        g_slope = (1 - g**2) / 2
         a, b, a_slope, b_slope = g[self.by], t[self.pair], g_slope[self.by], t_slope[self.pair]
         count, odds, slope = self._of_votes(a * b)
         first = -count * slope / odds
         second = count * (2 * self.is_tie / odds + (slope / odds) ** 2)
         of_pair = numpy.bincount(self.pair, second * (a * b_slope) ** 2 - first * a * b * b_slope, len(t))
+        if self.settled is not None:
+            of_pair[self.settled.pair] += self.settled.weight * (1 - told**2) / 4
         mixed = second * a * b_slope * a_slope * b + first * a_slope * b_slope
         own = numpy.bincount(self.by, second * (a_slope * b) ** 2 - first * a * a_slope * b, self.n_annotators)
         own += prior * (1 - g**2) / 4

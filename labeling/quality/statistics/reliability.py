@@ -92,6 +92,7 @@ def dawid_skene(
     label: numpy.ndarray,
     *,
     n_labels: int | None = None,
+    known: numpy.ndarray | None = None,
     swap: Sequence[int] | None = None,
     smoothing: float = 1e-3,
     trust: float = 0.0,
@@ -104,7 +105,11 @@ def dawid_skene(
     A vote is (item, annotator, label), each numbered from 0. It starts from the shares of votes, so equal votes give
     equal results. `smoothing` is added to each cell of a confusion matrix and `trust` to its diagonal, in votes: with
     few votes a person is then taken to be right more often than not, instead of being believed or inverted on the word
-    of one. `swap` (the label that each becomes when an item's sides change places) makes the model blind to sides: an
+    of one. `known` (items) holds the true label of items that somebody settled, -1 elsewhere: there the E step is fixed
+    at that label, and the votes on them count towards the confusion matrices as votes on a known truth do. That is EM
+    over labelled and unlabelled items together (Nigam et al. 2000, Machine Learning 39, section 5; Dawid and Skene's own
+    section 2 where all are known). Which items are settled may hang on the votes, as it does where people differ: it
+    must only not hang on the truth in another way. `swap` (the label that each becomes when an item's sides change places) makes the model blind to sides: an
     item entered the other way round gets the mirrored posterior. Ends when an iteration gains less than `tolerance` nats
     a vote.
 
@@ -134,13 +139,15 @@ def dawid_skene(
         return confusion / confusion.sum(axis=2, keepdims=True), priors, counts
 
     def judge(confusion: numpy.ndarray, priors: numpy.ndarray) -> tuple[numpy.ndarray, float]:
-        posteriors, log_evidence = label_posteriors(given, confusion, priors)
+        posteriors, log_evidence = label_posteriors(given, confusion, priors, known)
         with numpy.errstate(divide="ignore", invalid="ignore"):
             of_prior = numpy.where(prior_votes > 0, prior_votes * numpy.log(confusion), 0.0)
         return posteriors, float(log_evidence.sum() + of_prior.sum())
 
     votes_of_item = numpy.bincount(item * n_labels + label, minlength=n_items * n_labels).reshape(n_items, n_labels)
     posteriors = votes_of_item / numpy.maximum(1, votes_of_item.sum(axis=1, keepdims=True))
+    if known is not None:
+        posteriors = numpy.where(known[:, None] < 0, posteriors, known[:, None] == numpy.arange(n_labels))
     path: list[tuple[numpy.ndarray, numpy.ndarray]] = []
     reached, converged, n_iterations = -numpy.inf, False, 0
     while True:
@@ -176,14 +183,19 @@ def _leap(path: list[tuple[numpy.ndarray, numpy.ndarray]]) -> tuple[numpy.ndarra
     return rows[:-1].reshape(sizes), rows[-1]
 
 
-def label_posteriors(given: object, confusion: numpy.ndarray, priors: numpy.ndarray) -> tuple[numpy.ndarray, ...]:
+def label_posteriors(
+    given: object, confusion: numpy.ndarray, priors: numpy.ndarray, known: numpy.ndarray | None = None
+) -> tuple[numpy.ndarray, ...]:
     """The E step: probabilities of each item's labels, and the logarithm of the probability of its votes.
 
-    `given` counts votes, of shape (items, annotators x labels): any matrix that knows `@`.
+    `given` counts votes, of shape (items, annotators x labels): any matrix that knows `@`. An item whose label is
+    `known` (not -1) has that label for certain; the second is then of its votes and this label together.
     """
     with numpy.errstate(divide="ignore"):
         of_vote = numpy.log(confusion).transpose(0, 2, 1).reshape(-1, len(priors))
         logs = given @ of_vote + numpy.log(priors)
+    if known is not None:
+        logs[(known[:, None] >= 0) & (known[:, None] != numpy.arange(len(priors)))] = -numpy.inf
     top = logs.max(axis=1, keepdims=True)
     posteriors = numpy.exp(logs - top)
     total = posteriors.sum(axis=1, keepdims=True)

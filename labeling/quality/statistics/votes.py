@@ -147,6 +147,19 @@ class Votes:
             number[self.pair[kept]], self.annotator[kept], self.ranking[kept], self.value[kept], self.weight[kept],
         )  # fmt: skip
 
+    def settled_by(self, rankings: Mapping[int, Ranking]) -> numpy.ndarray | None:
+        """Of each pair what a ranking that counts as the truth says: FIRST, SECOND, TIE, or -1 where there is none.
+
+        `rankings` is by number of the task. None where no pair is settled.
+        """
+        known = numpy.full(self.n_pairs, -1)
+        for pair in numpy.flatnonzero(numpy.isin(self.task, list(rankings))).tolist():
+            ranks = ranks_of(rankings[int(self.task[pair])])
+            first, second = ranks.get(int(self.first[pair])), ranks.get(int(self.second[pair]))
+            if first is not None and second is not None:
+                known[pair] = FIRST if first < second else SECOND if second < first else TIE
+        return known if (known >= 0).any() else None
+
     def mirrored(self) -> "Votes":
         """Each pair entered the other way round."""
         return Votes(

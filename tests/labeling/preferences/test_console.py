@@ -11,6 +11,7 @@ FORM = {
     "ties": "drop",
     "pairs": "all",
     "corrections": "include",
+    "adjudications": "use",
     "margins": "",
     "name": "first",
 }

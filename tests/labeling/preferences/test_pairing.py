@@ -97,3 +97,12 @@ def test_the_order_of_votes_and_within_ties_does_not_matter(task, chance):
     before, after = pairs_of(found), pairs_of(shuffled)
     assert said(before) == said(after)
     assert [pair.strength for pair in before] == pytest.approx([pair.strength for pair in after])
+
+
+def test_a_settled_ranking_decides_and_votes_are_counted_for_it():
+    votes = [Vote([[1], [2], [3]], strength=3), Vote([[1], [2], [3]], strength=1), Vote([[2], [1], [3]], strength=2)]
+    pairs = {(pair.chosen, pair.rejected): pair for pair in pairs_of(votes, [[2], [1, 3]])}
+    assert (pairs[2, 1].agreement, pairs[2, 1].strength, pairs[2, 1].n_votes) == (1 / 3, 2, 3)
+    assert (pairs[2, 3].agreement, pairs[2, 3].strength) == (1, 2)
+    assert pairs[1, 3].tie and (pairs[1, 3].agreement, pairs[1, 3].strength) == (0, None)
+    assert pairs_of([], [[1], [2]]) == []

@@ -1,15 +1,20 @@
 import hashlib
 import json
+from collections import Counter
 
+import pyarrow.parquet as pq
 import pytest
 
 from labeling.annotation.services import revise_judgement, submit_judgement, take_lease
 from labeling.preferences.errors import BadFilter, NothingToFreeze
 from labeling.preferences.models import Snapshot
 from labeling.preferences.services import create_snapshot, snapshots_folder
-from labeling.preferences.views_of_snapshots import read_rows
-from labeling.projects.services import add_member, change_project
+from labeling.preferences.supervised import sft_rows
+from labeling.preferences.views_of_snapshots import read_rows, view_file
+from labeling.projects.services import add_member, change_project, pseudonym_of
+from labeling.quality.services import adjudicate
 from tests import factories
+from tests.labeling.quality import gold
 
 pytestmark = pytest.mark.django_db
 
@@ -152,3 +157,110 @@ def test_nothing_judged_is_nothing_to_freeze_and_leaves_no_files(filled_project)
     with pytest.raises(NothingToFreeze):
         create_snapshot(project=filled_project, created_by=None)
     assert list(snapshots_folder().iterdir()) == []
+
+
+def test_gold_answers_and_repeats_never_enter_a_snapshot(project, annotator, lead):
+    gold.set_quality(project, gold_rate=0.5, repeat_rate=0.5, repeat_after=2, repeat_hours=0, gold_bound=0)
+    gold.write(project, 4)
+    factories.fill_project(project, 12)
+    while lease := take_lease(project=project, annotator=annotator):
+        gold.answer(lease)
+    purposes = Counter(project.judgements.values_list("task__purpose", flat=True))
+    assert purposes["gold"] and purposes["repeat"] and purposes["preference"] == 12
+    snapshot = create_snapshot(project=project, created_by=lead)
+    assert (snapshot.n_judgements, snapshot.n_pairs) == (12, 36)
+    rows = [row for found in rows_of(snapshot, "votes").values() for row in found]
+    assert not any("golden" in row["prompt"][-1]["content"] or row["gold"] for row in rows)
+    for purpose in ("gold", "repeat"):
+        with pytest.raises(BadFilter):
+            create_snapshot(project=project, created_by=lead, filters={"purposes": ["preference", purpose]})
+
+
+# --- what reviewers settled -----------------------------------------------------------------------
+def settle(task, by, places, **more):
+    """`[[2], [0, 1]]` puts the task's third completion first and ties the others."""
+    ids = sorted(task.completions.values_list("pk", flat=True))
+    return adjudicate(
+        task=task, by=by, submission_key=f"settle-{task.pk}-{more.get('supersedes')}", outcome="ranking",
+        ranking=[[ids[place] for place in group] for group in places], **more,
+    ).adjudication  # fmt: skip
+
+
+def pairs_and_votes(snapshot, task):
+    votes = [row for found in rows_of(snapshot, "votes").values() for row in found if row["task"] == task.public_id]
+    prompt = task.prompt.messages
+    pairs = [row for found in rows_of(snapshot, "pairs").values() for row in found if row["prompt"] == prompt]
+    return pairs, votes
+
+
+def test_what_a_reviewer_settled_decides_the_pairs_of_its_task(judged, reviewer):
+    before = create_snapshot(project=judged, created_by=None)
+    task, other = judged.tasks.order_by("pk")[:2]
+    unchanged = pairs_and_votes(before, other)
+    settle(task, reviewer, [[2], [0, 1]])
+    snapshot = create_snapshot(project=judged, created_by=None, policy={"ties": "keep"})
+    pairs, votes = pairs_and_votes(snapshot, task)
+    texts = [item["content"] for item in votes[0]["completions"]]
+    said = {(pair["chosen"][0]["content"], pair["rejected"][0]["content"], pair["tie"]) for pair in pairs}
+    assert said == {(texts[2], texts[0], False), (texts[2], texts[1], False), (texts[0], texts[1], True)}
+    # Both had ranked them by id, so no vote says what was settled; the votes stay in the row.
+    assert {(pair["n_votes"], pair["agreement"], pair["weight"]) for pair in pairs} == {(2, 0.0, 1 / 3)}
+    assert {vote["choice"] for pair in pairs if not pair["tie"] for vote in pair["votes"]} == {"rejected"}
+    who = {"annotator": pseudonym_of(judged, reviewer), "annotator_kind": "human", "blind": False}
+    for row in pairs:
+        assert row["adjudication"] | {"at": ""} == {**who, "at": ""} and row["adjudication"]["at"].endswith("Z")
+    assert votes[0]["adjudication"]["ranking"] == [["c"], ["a", "b"]]
+    assert votes[0]["judgement"]["ranking"] != votes[0]["adjudication"]["ranking"]
+    # What was not settled is byte for byte what it was.
+    assert pairs_and_votes(snapshot, other) == unchanged
+    manifest = snapshot.manifest
+    assert (manifest["n_adjudicated_tasks"], manifest["n_adjudicated_pairs"]) == (1, 3)
+    assert manifest["adjudication_ids_sha256"] != before.manifest["adjudication_ids_sha256"]
+
+
+def test_a_policy_can_leave_everything_to_the_votes(judged, reviewer):
+    before = create_snapshot(project=judged, created_by=None)
+    settle(judged.tasks.first(), reviewer, [[2], [1], [0]])
+    assert create_snapshot(project=judged, created_by=None, policy={"adjudications": "ignore"}) == before
+    assert create_snapshot(project=judged, created_by=None).content_hash != before.content_hash
+    with pytest.raises(BadFilter) as caught:
+        create_snapshot(project=judged, created_by=None, policy={"adjudications": "maybe"})
+    assert caught.value.fields == {"adjudications": "must be use or ignore"}
+
+
+def test_a_snapshot_as_of_then_knows_what_stood_then(judged, reviewer, lead):
+    task = judged.tasks.first()
+    old = create_snapshot(project=judged, created_by=None)
+    first = settle(task, reviewer, [[2], [1], [0]])
+    one = create_snapshot(project=judged, created_by=None)
+    settle(task, lead, [[1], [0], [2]], supersedes=first.pk)
+    two = create_snapshot(project=judged, created_by=None)
+    assert len({old.content_hash, one.content_hash, two.content_hash}) == 3
+    for snapshot in (old, one, two):
+        assert create_snapshot(project=judged, created_by=None, filters=snapshot.filters) == snapshot
+
+
+def test_extremes_and_the_text_to_imitate_follow_what_was_settled(judged, reviewer):
+    task = judged.tasks.first()
+    settle(task, reviewer, [[2], [1], [0]])
+    snapshot = create_snapshot(project=judged, created_by=None, policy={"pairs": "extremes"})
+    pairs, votes = pairs_and_votes(snapshot, task)
+    texts = [item["content"] for item in votes[0]["completions"]]
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in pairs] == [(texts[2], texts[0])]
+    assert [row["messages"][-1]["content"] for row in sft_rows(votes)] == [texts[2]]
+    none_good = [row | {"adjudication": row["adjudication"] | {"none_acceptable": True}} for row in votes]
+    assert sft_rows(none_good) == []
+
+
+@pytest.mark.parametrize("view", ["pairs", "votes"])
+def test_both_file_formats_say_what_was_settled(judged, reviewer, view):
+    settle(judged.tasks.first(), reviewer, [[2], [1], [0]])
+    snapshot = create_snapshot(project=judged, created_by=None)
+    for split in ("train", "eval"):
+        lines = list(read_rows(view_file(snapshot, split=split, view=view, format="jsonl")))
+        table = pq.read_table(view_file(snapshot, split=split, view=view, format="parquet")).to_pylist()
+        found = [row["adjudication"] for row in table]
+        assert [json.loads(row) if view == "votes" and row else row for row in found] == [
+            row.get("adjudication") for row in lines
+        ]
+        assert None in found

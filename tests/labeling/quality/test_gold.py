@@ -11,9 +11,19 @@ from django.utils.timezone import now
 
 from labeling.annotation.bench import figures_of
 from labeling.annotation.models import Judgement, Lease, Slot, Task
-from labeling.annotation.selectors import queue_figures
-from labeling.annotation.services import free_expired_leases, mixing, revise_judgement, skip_lease, take_lease
+from labeling.annotation.selectors import prompts_for_data, prompts_for_gold, queue_figures
+from labeling.annotation.services import (
+    create_tasks_for_prompts,
+    free_expired_leases,
+    mixing,
+    revise_judgement,
+    skip_lease,
+    take_lease,
+)
 from labeling.live.models import Event
+from labeling.projects.imports import import_rows
+from labeling.projects.models import Prompt
+from labeling.projects.text import sha256
 from labeling.quality.errors import BadGold
 from labeling.quality.gold import (
     gold_results,
@@ -24,6 +34,7 @@ from labeling.quality.gold import (
     score_of,
     unanimous_tasks,
 )
+from labeling.quality.plans import plan_tasks
 from labeling.quality.services import change_gold, create_gold, promote_task
 from tests import factories
 from tests.api_caller import Caller
@@ -312,10 +323,10 @@ def test_events_and_the_queue_are_the_same(project, annotator, monkeypatch):
 def test_a_hidden_gold_answer_can_be_revised_and_the_newest_counts(project, annotator, always_gold):
     lease = take_lease(project=project, annotator=annotator)
     judgement = gold.answer(lease, well=False).judgement
-    assert gold_results(project)[annotator.pk]["value"] == 0
+    assert gold_results(project).by_annotator[annotator.pk]["value"] == 0
     revise_judgement(judgement=judgement, submission_key="again-1", body=gold.body_of(lease))
-    assert gold_results(project)[annotator.pk]["value"] == 1
-    assert gold_results(project)[annotator.pk]["window"]["n"] == 1
+    assert gold_results(project).by_annotator[annotator.pk]["value"] == 1
+    assert gold_results(project).by_annotator[annotator.pk]["window"]["n"] == 1
 
 
 def test_off_it_costs_no_statement_and_on_a_fixed_number(project, annotator, other_annotator, monkeypatch):
@@ -394,3 +405,42 @@ def test_tasks_that_three_people_ranked_alike_are_promoted(project, lead, review
     for task in tasks[:2]:
         with pytest.raises(BadGold):
             promote_task(task=task, by=lead)
+
+
+# --- what was written for gold stays out of the data -----------------------------------------------
+@pytest.fixture
+def written(project):
+    """Six ordinary prompts, of which one has a gold task, too; and two written for gold tasks."""
+    factories.fill_project(project, 6)
+    ordinary = gold.prompts(project)
+    ids = sorted(ordinary[0].completions.values_list("pk", flat=True))
+    create_gold(project=project, prompt=ordinary[0], completion_ids=ids, expected={"ranking": [[pk] for pk in ids]})
+    golds = gold.write(project, 2)
+    return ordinary, [answer.task.prompt for answer in golds]
+
+
+def test_a_prompt_written_for_gold_is_not_for_data_and_one_that_was_there_is(project, written):
+    ordinary, of_gold = written
+    assert list(prompts_for_data(project).order_by("pk")) == ordinary
+    assert list(prompts_for_gold(project).order_by("pk")) == of_gold
+    # Imported before, it was there; a gold task written over it leaves it ordinary.
+    rows = [b'{"prompt": "Where is my golden parcel 9?", "completions": [{"content": "There."}, {"content": "Here."}]}']
+    import_rows(project=project, format="completions", lines=rows, created_by=project.created_by)
+    gold.write(project, 1, start=9)
+    assert prompts_for_data(project).count() == 7
+
+
+def test_no_ordinary_task_is_made_of_it(project, written, engineer):
+    _ordinary, of_gold = written
+    for prompt in of_gold:  # as if it had been sampled before
+        for content in ("One.", "Two."):
+            prompt.completions.create(content=content, content_hash=sha256(content), model_key="tiny@1")
+    made, left_out = create_tasks_for_prompts(
+        project=project, prompts=Prompt.objects.filter(project=project), completions_per_task=2, iteration=2
+    )
+    assert (made, left_out) == (6, 0)
+    plan = plan_tasks(project=project, completions_per_task=2, overlap=1, which="all")
+    assert (plan.n_prompts, plan.n_bare) == (6, 0)
+    answer = Caller(engineer).post("projects/support/tasks/", {"prompts": [str(of_gold[0].pk)]})
+    assert answer.status_code == 400 and "written for gold tasks" in answer.json()["error"]["fields"]["prompts"][0]
+    assert not Task.objects.filter(prompt__in=of_gold, purpose__in=Task.COLLECTED).exists()

@@ -105,7 +105,7 @@ def test_a_bound_of_zero_pauses_nobody(gold_project, annotator, dice):
     gold.set_quality(gold_project, gold_bound=0)
     judge(gold_project, annotator, dice, "wwwwww")
     assert state_of(gold_project, annotator) == "active"
-    assert gold_results(gold_project)[annotator.pk]["n"] == 6
+    assert gold_results(gold_project).by_annotator[annotator.pk]["n"] == 6
 
 
 def test_whoever_is_reinstated_begins_with_a_clean_slate(gold_project, annotator, dice):
@@ -115,7 +115,7 @@ def test_whoever_is_reinstated_begins_with_a_clean_slate(gold_project, annotator
     assert state_of(gold_project, annotator) == "active"
     judge(gold_project, annotator, dice, "w")
     assert state_of(gold_project, annotator) == "paused"
-    assert gold_results(gold_project)[annotator.pk]["n"] == 10
+    assert gold_results(gold_project).by_annotator[annotator.pk]["n"] == 10
 
 
 def test_sending_a_gold_answer_twice_is_harmless(gold_project, annotator, dice):
@@ -158,7 +158,7 @@ def test_a_newcomer_gets_gold_tasks_with_feedback_and_then_the_queue(project, ne
     assert outcomes == ["going on", "going on", "passed"]
     assert state_of(project, newcomer) == "active"
     assert not take_lease(project=project, annotator=newcomer).task.is_gold
-    assert gold_results(project) == {}  # they knew
+    assert gold_results(project).by_annotator == {}  # they knew
 
 
 def test_whoever_fails_is_paused_and_can_be_given_another_round(project, lead, newcomer):
@@ -257,7 +257,7 @@ def test_a_repeat_shows_ones_own_task_once_in_the_opposite_order(project, annota
     gold.answer(soon)
     assert not take_lease(project=project, annotator=other_annotator, at=later).task.repeats_id
     assert queue_figures(project).n_done == standing_judgements(project).count() == 5
-    results = repeat_results(project)[annotator.pk]
+    results = repeat_results(project)[0][annotator.pk]
     assert (results["self_consistency"]["value"], results["self_consistency"]["n"]) == (1, 6)
     assert results["position_bias"]["value"] == 0
 

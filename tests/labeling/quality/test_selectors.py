@@ -1,16 +1,20 @@
+from datetime import timedelta
+
 import pytest
+from django.utils.timezone import now
 
 from labeling.accounts.models import User
-from labeling.annotation.services import submit_judgement, take_lease
-from labeling.projects.services import add_member, change_project
+from labeling.annotation.services import set_aside_judgements, submit_judgement, take_lease
+from labeling.projects.services import add_member, change_project, pseudonym_of
 from labeling.quality.selectors import (
     annotators_by_pseudonym,
     consensus_of_tasks,
     standing_judgements,
     tasks_with_rankings,
 )
-from labeling.quality.services import figures_and_annotators, quality_figures
+from labeling.quality.services import adjudicate, compute_due_reports, figures_and_annotators, quality_figures
 from tests import factories
+from tests.labeling.quality.judged import completion_ids, judge
 
 
 def test_no_judgements_give_figures_that_say_why_they_are_missing(project):
@@ -134,11 +138,11 @@ def test_a_consensus_names_completions_and_has_a_probability_for_each_pair(proje
     assert row["points"][ids[0]] > row["points"][ids[2]]
 
 
-def test_a_consensus_takes_two_queries_whatever_the_number_of_tasks(project, annotator, django_assert_num_queries):
+def test_a_consensus_takes_three_queries_whatever_the_number_of_tasks(project, annotator, django_assert_num_queries):
     factories.fill_project(project, 6)
     factories.judge_all(project, annotator)
     tasks = list(tasks_with_rankings(project))
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         assert len(consensus_of_tasks(project, tasks)) == 6
 
 
@@ -155,3 +159,98 @@ def test_gold_tasks_and_superseded_judgements_stay_out_of_standing_judgements(fi
     factories.judge_all(filled_project, annotator)
     filled_project.tasks.filter(pk=filled_project.tasks.first().pk).update(purpose="gold")
     assert standing_judgements(filled_project).count() == 4
+
+
+# --- what reviewers settled ---------------------------------------------------------------------
+A, B = [[0], [1], [2]], [[2], [1], [0]]
+
+
+def settle(task, by, ranking, **more):
+    key = f"settle-{task.pk}-{more.get('supersedes')}"
+    return adjudicate(task=task, by=by, submission_key=key, outcome="ranking", ranking=ranking, **more).adjudication
+
+
+@pytest.fixture
+def disputed(project, annotator, other_annotator):
+    """Six tasks that the two rank the other way round."""
+    factories.fill_project(project, 6, overlap=2)
+    for _ in range(6):
+        judge(project, annotator, A)
+        judge(project, other_annotator, B)
+    return list(project.tasks.order_by("pk"))
+
+
+def test_the_consensus_of_a_settled_task_is_what_was_settled_for_certain(project, disputed, reviewer):
+    one, two, three = completion_ids(disputed[0])
+    settle(disputed[0], reviewer, [[two], [one, three]])
+    quality_figures(project)
+    settled, other = consensus_of_tasks(project, disputed[:2])
+    assert settled["ranking"] == [[str(two)], [str(one), str(three)]]
+    assert [(pair["p_first"], pair["p_second"], pair["p_tie"], pair["n"]) for pair in settled["pairs"]] == [
+        (0, 1, 0, 2), (0, 0, 1, 2), (1, 0, 0, 2),
+    ]  # fmt: skip
+    assert settled["points"] == {str(one): 0.5, str(two): 2.0, str(three): 0.5}
+    assert max(settled["scores"], key=settled["scores"].get) == str(two)
+    assert settled["adjudication"]["by"] == pseudonym_of(project, reviewer)
+    assert settled["adjudication"]["at"] and settled["adjudication"]["blind"] is False
+    assert other["adjudication"] is None and other["pairs"][0]["p_first"] < 1
+
+
+def test_a_replaced_outcome_gives_way_and_one_left_as_it_is_decides_nothing(project, disputed, reviewer, lead):
+    ids = completion_ids(disputed[0])
+    first = settle(disputed[0], reviewer, [ids])
+    settle(disputed[0], lead, [[pk] for pk in ids], supersedes=first.pk)
+    adjudicate(task=disputed[1], by=reviewer, submission_key="left", outcome="left")
+    settled, left = consensus_of_tasks(project, disputed[:2])
+    assert settled["ranking"] == [[str(pk)] for pk in ids]
+    assert settled["adjudication"]["by"] == pseudonym_of(project, lead)
+    assert left["adjudication"] is None
+
+
+def test_a_settled_task_whose_judgements_were_set_aside_keeps_its_consensus(project, disputed, reviewer, annotator):
+    ids = completion_ids(disputed[0])
+    settle(disputed[0], reviewer, [[pk] for pk in ids])
+    for person in project.memberships.filter(role="annotator"):
+        set_aside_judgements(project=project, annotator=person.user, reason="careless")
+    assert list(tasks_with_rankings(project)) == [disputed[0]]
+    (found,) = consensus_of_tasks(project, disputed[:1])
+    assert found["ranking"] == [[str(pk)] for pk in ids] and found["pairs"][0]["n"] == 0
+
+
+def test_what_was_settled_tells_who_is_to_be_relied_on(project, disputed, reviewer, annotator, other_annotator):
+    def rows():
+        figures, ids = figures_and_annotators(project)
+        people = annotators_by_pseudonym(project, ids)
+        return figures, {people[row["annotator"]]: row for row in figures["annotators"]}
+
+    before, people = rows()
+    assert people[annotator]["reliability"]["value"] == pytest.approx(people[other_annotator]["reliability"]["value"])
+    assert people[annotator]["agreement_with_adjudication"]["value"] is None
+    assert before["disagreement"]["open"] | {"method": ""} == {
+        "value": 1.0, "low": pytest.approx(0.6097, abs=1e-3), "high": 1.0, "n": 18, "method": "",
+    }  # fmt: skip
+    for task in disputed[:4]:
+        settle(task, reviewer, [[pk] for pk in completion_ids(task)])
+    adjudicate(task=disputed[4], by=reviewer, submission_key="left", outcome="left")
+    after, people = rows()
+    assert people[annotator]["reliability"]["value"] > 0.9 > 0.1 > people[other_annotator]["reliability"]["value"]
+    assert people[annotator]["crowd_bt"]["value"] > 0.75 > 0.5 > people[other_annotator]["crowd_bt"]["value"]
+    assert people[annotator]["agreement_with_adjudication"]["value"] == 1
+    assert people[other_annotator]["agreement_with_adjudication"] | {"method": ""} == {
+        "value": 0.0, "low": 0.0, "high": pytest.approx(0.4899, abs=1e-3), "n": 12, "method": "",
+    }  # fmt: skip
+    # Agreement is of the votes, which are what they were.
+    assert after["agreement"] == before["agreement"]
+    # Settled tasks are not open any more, whatever the outcome.
+    assert after["disagreement"]["open"]["n"] == 3
+    assert [(row["n_open"], row["n_settled"]) for row in after["disagreement"]["histogram"][-2:]] == [(0, 0), (1, 5)]
+    assert after["adjudication"]["outcomes"] == {"ranking": 4, "left": 1, "unfit": 0}
+    assert [day["n"] for day in after["adjudication"]["by_day"]] == [5]
+    assert (after["adjudication"]["agreement"]["value"], after["adjudication"]["agreement"]["n"]) == (0.5, 24)
+
+
+def test_a_large_projects_report_is_asked_for_again_when_something_is_settled(project, disputed, reviewer, monkeypatch):
+    compute_due_reports()
+    settle(disputed[0], reviewer, [completion_ids(disputed[0])])
+    assert compute_due_reports(at=now() + timedelta(hours=1)) == 1
+    assert quality_figures(project)["adjudication"]["outcomes"]["ranking"] == 1

@@ -78,7 +78,7 @@ def test_what_is_stored_under_a_lost_claim_is_dropped(judged, monkeypatch):
 
     def slow(*args):
         QualityReport.objects.filter(project=judged).update(claimed_at=at + timedelta(minutes=31))
-        return {"late": True, "annotators": []}, {}
+        return {"late": True, "annotators": []}, {"annotators": []}
 
     monkeypatch.setattr(services, "figures_of", slow)
     compute_report(project=judged, at=at)

@@ -355,6 +355,25 @@ def test_skips_and_reports_carry_their_reason_and_note(site: Site, client: Clien
     assert sent[1:] == [("/api/v1/leases/12/report/", {"reason": "personal_data", "note": "a telephone number"})] * 2
 
 
+def test_settling_is_repeated_with_the_same_key(site: Site, client: Client) -> None:
+    site.answers = [Answer(cut_after=0), Answer(503), Answer(201, {"id": "4"})]
+    assert client.adjudicate("5e88", "ranking", ranking=[["2"], ["1"]], rationale="kinder") == {"id": "4"}
+    assert len({request.headers["idempotency-key"] for request in site.requests}) == 1
+    assert site.requests[-1].path == "/api/v1/tasks/5e88/adjudication/"
+    assert site.requests[-1].json() == {"outcome": "ranking", "ranking": [["2"], ["1"]], "rationale": "kinder"}
+
+
+def test_what_would_be_done_twice_to_a_member_is_not_tried_again(site: Site, client: Client) -> None:
+    site.answers = [Answer(503), Answer(200, {"state": "paused"}), Answer(503), Answer(503)]
+    assert client.pause_member("larkfell", "ada", "a word first")["state"] == "paused"
+    with pytest.raises(ApiError):
+        client.reinstate_member("larkfell", "ada")
+    with pytest.raises(ApiError):
+        client.set_aside("larkfell", "ada", "careless", since="2026-11-01T00:00:00Z")
+    assert site.requests[-1].json() == {"reason": "careless", "since": "2026-11-01T00:00:00Z"}
+    assert len(site.requests) == 4
+
+
 def test_a_judgement_of_every_part_is_sent_as_it_is(site: Site, client: Client) -> None:
     judgement = {
         "ranking": [["b"], ["a"]],

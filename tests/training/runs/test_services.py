@@ -17,9 +17,10 @@ from django.utils.timezone import now
 from labeling.preferences.services import create_snapshot
 from labeling.projects.models import Completion
 from tests import factories
+from tests.labeling.quality import gold
 from training.registry.models import ModelVersion
 from training.runs.errors import BadSpec, OwnerLost, RunError
-from training.runs.folder import run_folder
+from training.runs.folder import prompts_to_sample, run_folder
 from training.runs.models import Run, RunEvent
 from training.runs.services import (
     claim_next_run,
@@ -120,6 +121,19 @@ def test_a_snapshot_without_pairs_trains_nothing_and_says_so(project, snapshot, 
     with pytest.raises(BadSpec) as refused:
         create_run(project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=tiny)
     assert "holds no pairs" in refused.value.fields["snapshot"]
+
+
+def test_prompts_written_for_gold_are_never_sampled_not_even_by_name(project, tiny, lead):
+    factories.fill_project(project, 3)
+    ordinary = set(project.prompts.all())
+    of_gold = [answer.task.prompt for answer in gold.write(project, 2)]
+    # Somebody writes tags on one in the administration.
+    project.prompts.filter(pk=of_gold[0].pk).update(tags=["delivery"])
+    assert set(prompts_to_sample(project, {})) == set(prompts_to_sample(project, {"tags": ["delivery"]})) == ordinary
+    named = {"prompt_ids": [prompt.pk for prompt in of_gold]}
+    with pytest.raises(BadSpec) as caught:
+        create_run(project=project, kind="sample", created_by=lead, model=tiny, inputs=named)
+    assert "inputs" in caught.value.fields
 
 
 def test_a_recipe_that_fails_leaves_the_run_failed_with_its_reason(project, snapshot, tiny, lead):

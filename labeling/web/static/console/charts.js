@@ -4,6 +4,8 @@
 //     rows: [{n, step, metrics: {name: number}}]; on news what came after `last` is fetched from data-url
 // <div data-plots="panels" data-source="ID" data-name="throughput">             ID: json_script of {x, panels}
 //     panels: [{key, title, unit, kind: "line" | "bar", series: [{label, points: [[x, y]], colour, isBound}]}]; a bound is a thin dotted line
+//     or kind: "dots", of: "annotators", points: [{name, x, y, low, high, n}]: dots with their intervals
+//     x: {unit, kind: "time" | "names" | "number"}
 //
 // Each plot gets a title, its unit, keys, a sentence for those who don't see it, a table and a CSV file.
 
@@ -21,6 +23,8 @@ const KNOWN = [
 ];
 const PALETTE = ["--plot-1", "--plot-2", "--plot-3", "--plot-4", "--plot-5", "--plot-6"];
 const TABLE_ROWS = 300;
+const MOST_NAMED = 8; // dots
+const LEAST_WIDTH_FOR_NAMES = 480;
 const drawn = new Set();
 
 const probe = document.createElement("span");
@@ -80,11 +84,15 @@ export function panelsOf(rows) {
 
 /** The plot in a sentence. */
 export function sentence(panel, xUnit) {
+  if (panel.kind === "dots") {
+    const range = (key) => { const all = panel.points.map((point) => point[key]); return `${readable(Math.min(...all))} to ${readable(Math.max(...all))}`; };
+    return `${panel.title}: ${panel.points.length} ${panel.of}, from ${range("y")} at ${range("x")} ${xUnit}.`;
+  }
   const parts = panel.series.filter((series) => series.points.length).map((series) => {
     const [first, last] = [series.points[0], series.points.at(-1)];
     if (panel.kind === "bar") {
       const total = series.points.reduce((sum, point) => sum + point[1], 0);
-      return `${total} in all over ${series.points.length} ${xUnit}s, at most ${Math.max(...series.points.map((point) => point[1]))}`;
+      return `${panel.series.length > 1 ? `${series.label}: ` : ""}${total} in all over ${series.points.length} ${xUnit}s, at most ${Math.max(...series.points.map((point) => point[1]))}`;
     }
     if (series.points.length === 1) return `${series.label} ${readable(last[1])} at ${xUnit} ${last[0]}`;
     const way = last[1] > first[1] ? "rises" : last[1] < first[1] ? "falls" : "stays";
@@ -99,6 +107,33 @@ function element(tag, className, text) {
   if (text !== undefined) made.textContent = text;
   return made;
 }
+
+/** Draws the intervals of dots, and their names where there is room. */
+const intervals = {
+  id: "intervals",
+  afterDatasetsDraw(chart) {
+    const points = chart.dots;
+    if (!points) return;
+    const { ctx, scales: { x, y }, chartArea } = chart;
+    ctx.save();
+    ctx.strokeStyle = chart.data.datasets[0].borderColor;
+    ctx.lineWidth = 1.5;
+    ctx.fillStyle = x.options.ticks.color;
+    ctx.font = "11px system-ui, sans-serif";
+    for (const point of points) {
+      const at = x.getPixelForValue(point.x);
+      ctx.beginPath();
+      ctx.moveTo(at, y.getPixelForValue(point.low ?? point.y));
+      ctx.lineTo(at, y.getPixelForValue(point.high ?? point.y));
+      ctx.stroke();
+      if (points.length > MOST_NAMED || chartArea.width < LEAST_WIDTH_FOR_NAMES) continue;
+      const wide = ctx.measureText(point.name).width;
+      const isLeft = at + 8 + wide > chartArea.right;
+      ctx.fillText(point.name, isLeft ? at - 8 - wide : at + 8, y.getPixelForValue(point.y) + 4);
+    }
+    ctx.restore();
+  },
+};
 
 class Plot {
   constructor(host, panel, x, name) {
@@ -129,10 +164,17 @@ class Plot {
     this.show(panel);
   }
 
+  get isNamed() {
+    return this.x.kind === "time" || this.x.kind === "names";
+  }
+
   config() {
-    const isTime = this.x.kind === "time";
+    const { isNamed } = this;
+    const isDots = this.panel.kind === "dots";
+    const label = (item) => (isDots ? this.dotLabel(this.panel.points[item.dataIndex]) : ` ${item.dataset.label}: ${readable(item.parsed.y)}`);
     return {
-      type: this.panel.kind === "bar" ? "bar" : "line",
+      type: isDots ? "scatter" : this.panel.kind === "bar" ? "bar" : "line",
+      plugins: isDots ? [intervals] : [],
       data: { labels: [], datasets: [] },
       options: {
         animation: false,
@@ -140,16 +182,16 @@ class Plot {
         maintainAspectRatio: false,
         parsing: false,
         normalized: true,
-        interaction: { mode: "index", intersect: false, axis: "x" },
+        interaction: isDots ? { mode: "nearest", intersect: true } : { mode: "index", intersect: false, axis: "x" },
         scales: {
           x: {
-            type: isTime ? "category" : "linear",
-            title: { display: true, text: isTime ? `${this.x.unit}, UTC` : this.x.unit },
+            type: isNamed ? "category" : "linear",
+            title: { display: true, text: this.x.kind === "time" ? `${this.x.unit}, UTC` : this.x.unit },
             ticks: { maxRotation: 0, autoSkipPadding: 16, precision: 0 },
           },
           y: { beginAtZero: this.panel.kind === "bar", min: this.panel.low, max: this.panel.high, ticks: { maxTicksLimit: 5, callback: tick } },
         },
-        plugins: { legend: { display: false }, tooltip: { animation: false, callbacks: { title: (items) => `${this.x.unit} ${items[0].label}`, label: (item) => ` ${item.dataset.label}: ${readable(item.parsed.y)}` } } },
+        plugins: { legend: { display: false }, tooltip: { animation: false, callbacks: { title: (items) => (isDots ? this.panel.points[items[0].dataIndex].name : `${this.x.unit} ${items[0].label}`), label } } },
       },
     };
   }
@@ -157,27 +199,28 @@ class Plot {
   /** Draw the panel as it is now; `high` is the end of the x that all panels share. */
   show(panel, high) {
     this.panel = panel;
-    const isTime = this.x.kind === "time";
-    const label = (x) => (this.x.unit === "day" ? x.slice(5, 10) : `${x.slice(11, 13)}:00`);
+    const { isNamed } = this;
+    const label = (x) => (this.x.kind === "names" ? x : this.x.unit === "day" ? x.slice(5, 10) : x.slice(11, 16));
     const { data, options } = this.chart;
-    data.labels = isTime ? panel.series[0].points.map((point) => label(point[0])) : [];
-    panel.series.forEach((series, index) => {
+    if (panel.kind === "dots") this.chart.dots = panel.points;
+    data.labels = isNamed ? panel.series[0].points.map((point) => label(point[0])) : [];
+    this.series.forEach((series, index) => {
       const ink = colour(PALETTE[(series.colour ?? index) % PALETTE.length]);
       const dataset = (data.datasets[index] ??= {});
       Object.assign(dataset, {
         label: series.label,
-        data: isTime ? series.points.map((point, at) => ({ x: data.labels[at], y: point[1] })) : series.points.map(([x, y]) => ({ x, y })),
+        data: isNamed ? series.points.map((point, at) => ({ x: data.labels[at], y: point[1] })) : series.points.map(([x, y]) => ({ x, y })),
         borderColor: ink,
         backgroundColor: ink,
         borderWidth: panel.kind === "bar" ? 0 : series.isBound ? 1 : series.isEval ? 2 : 1.5,
         borderDash: series.isBound ? [2, 3] : series.isEval ? [5, 3] : [],
-        pointRadius: !series.isBound && (series.isEval || series.points.length < 3) ? 2.5 : 0,
+        pointRadius: panel.kind === "dots" ? 3.5 : !series.isBound && (series.isEval || series.points.length < 3) ? 2.5 : 0,
         pointHitRadius: 8,
         maxBarThickness: 26,
       });
-      if (isTime) dataset.data = series.points.map((point, at) => ({ x: at, y: point[1] }));
+      if (isNamed) dataset.data = series.points.map((point, at) => ({ x: at, y: point[1] }));
     });
-    data.datasets.length = panel.series.length;
+    data.datasets.length = this.series.length;
     const [grid, axis] = [colour("--plot-grid"), colour("--plot-axis")];
     for (const scale of [options.scales.x, options.scales.y]) {
       Object.assign(scale, { grid: { color: grid, drawTicks: false }, border: { display: false } });
@@ -186,7 +229,7 @@ class Plot {
     }
     options.scales.x.grid.display = false;
     Object.assign(options.scales.x.title, { color: axis, font: { size: 11 } });
-    if (high && !isTime) Object.assign(options.scales.x, { min: 0, max: high });
+    if (high && !isNamed) Object.assign(options.scales.x, { min: 0, max: high });
     this.chart.update("none");
     const said = sentence(panel, this.x.unit);
     this.canvas.setAttribute("aria-label", said);
@@ -194,9 +237,19 @@ class Plot {
     const heldOut = panel.series.find((series) => series.isEval);
     const isOne = panel.kind !== "bar" && (panel.series.length === 1 || (panel.series.length === 2 && heldOut));
     this.now.textContent = isOne ? readable((heldOut ?? panel.series[0]).points.at(-1)?.[1]) : "";
-    this.figure.dataset.points = String(Math.max(0, ...panel.series.map((series) => series.points.length)));
+    this.figure.dataset.points = String(Math.max(0, ...this.series.map((series) => series.points.length)));
     this.showKeys();
     this.fillTable();
+  }
+
+  /** What is drawn: dots are one series. */
+  get series() {
+    if (this.panel.kind !== "dots") return this.panel.series;
+    return [{ label: this.panel.of, colour: 0, points: this.panel.points.map(({ x, y }) => [x, y]) }];
+  }
+
+  dotLabel({ x, y, low, high, n }) {
+    return ` ${readable(y)} (${readable(low)} to ${readable(high)}, n ${n}) at ${readable(x)} ${this.x.unit}`;
   }
 
   showKeys() {
@@ -219,14 +272,20 @@ class Plot {
   rows() {
     const xs = [...new Set(this.panel.series.flatMap((series) => series.points.map((point) => point[0])))];
     const found = this.panel.series.map((series) => new Map(series.points));
-    if (this.x.kind !== "time") xs.sort((a, b) => a - b);
+    if (!this.isNamed) xs.sort((a, b) => a - b);
     return xs.map((x) => [x, ...found.map((points) => points.get(x) ?? null)]);
+  }
+
+  /** The table behind the plot: its head and its rows. */
+  cells() {
+    if (this.panel.kind !== "dots") return [[this.x.unit, ...this.panel.series.map((series) => series.label)], this.rows()];
+    const rows = this.panel.points.map(({ name, x, y, low, high, n }) => [name, x, y, low, high, n]);
+    return [[this.panel.of, this.x.unit, this.panel.unit, "95 % interval, low", "high", "n"], rows.reverse()];
   }
 
   fillTable() {
     if (!this.details.open) return;
-    const head = [this.x.unit, ...this.panel.series.map((series) => series.label)];
-    const rows = this.rows();
+    const [head, rows] = this.cells();
     const table = element("table");
     const headRow = table.createTHead().insertRow();
     head.forEach((text) => headRow.append(element("th", "", text)));
@@ -247,7 +306,8 @@ class Plot {
 }
 
 function showAll(host, plots, panels, x) {
-  const high = x.kind === "time" ? 0 : Math.max(1, ...panels.flatMap((panel) => panel.series.flatMap((series) => series.points.map((point) => point[0]))));
+  const ends = (panel) => (panel.kind === "dots" ? panel.points.map((point) => 10 * Math.ceil(1.05 * point.x / 10)) : panel.series.flatMap((series) => series.points.map((point) => point[0])));
+  const high = x.kind === "number" ? Math.max(1, ...panels.flatMap(ends)) : 0;
   for (const panel of panels) {
     if (!plots.has(panel.key)) plots.set(panel.key, new Plot(host, panel, x, host.dataset.name));
     plots.get(panel.key).show(panel, high);
