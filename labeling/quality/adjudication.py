@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 
 from labeling.accounts.models import User
+from labeling.accounts.roles import STEERING
 from labeling.annotation.bench import Bench
 from labeling.annotation.models import Judgement, Lease, Slot, Task
 from labeling.annotation.selectors import keys_of
@@ -77,6 +78,22 @@ def next_in_queue(project: Project, than: Disagreement | None) -> Task | None:
 
 
 # --- one task -----------------------------------------------------------------------------------
+def tasks_to_settle(project: Project, reviewer: User, role: str) -> QuerySet[Task]:
+    """Tasks that this person may open to settle them, in the queue or not.
+
+    Reviewers judge too, and must not find out which tasks check them by what can't be opened: of those they were given
+    themselves, they may open what waits for reviewers, was settled, or what they opened before.
+    """
+    found = Task.objects.filter(project=project, purpose__in=Task.COLLECTED)
+    if role in STEERING:
+        return found
+    here = {"task": OuterRef("pk")}
+    given = Lease.objects.filter(**here, annotator=reviewer)
+    waits = Disagreement.objects.filter(**here, urgency__isnull=False)
+    known = Exists(waits) | Exists(Adjudication.objects.filter(**here)) | Exists(Review.objects.filter(**here, by=reviewer))
+    return found.filter(~Exists(given) | known)
+
+
 @dataclass
 class AdjudicationBench(Bench):
     """A task as the bench draws it, for a reviewer. Nobody holds it."""

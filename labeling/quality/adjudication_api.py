@@ -18,6 +18,7 @@ from labeling.projects.api_access import ApiView
 from labeling.projects.selectors import membership_of
 from labeling.projects.services import pseudonym_of
 from labeling.projects.text import canonical_json, sha256
+from labeling.quality.adjudication import tasks_to_settle
 from labeling.quality.errors import AlreadyAdjudicated, BadOutcome
 from labeling.quality.models import Adjudication
 from labeling.quality.services import MAX_NOTE, MAX_RATIONALE, Belief, adjudicate, record_contradictions
@@ -202,7 +203,7 @@ class AdjudicationView(ApiView):
         if member is None or member.role not in REVIEWING:
             raise PermissionDenied("This needs a reviewer or a lead")
         # Only now: to an annotator, a gold task must answer like any other.
-        if task.purpose not in Task.COLLECTED:
+        if not tasks_to_settle(task.project, self.request.user, member.role).filter(pk=task.pk).exists():
             raise Http404
         return task
 

@@ -11,7 +11,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from labeling.accounts.roles import REVIEWING, STEERING
 from labeling.annotation.errors import KeyReused
 from labeling.annotation.forms import judgement_body_from
-from labeling.annotation.models import Task
 from labeling.annotation.selectors import KEYS, keys_of
 from labeling.projects.console_access import console_page, keyset_page, show
 from labeling.projects.models import Project
@@ -24,6 +23,7 @@ from labeling.quality.adjudication import (
     next_in_queue,
     queue_page,
     standing_adjudications,
+    tasks_to_settle,
     votes_on,
 )
 from labeling.quality.errors import AlreadyAdjudicated, BadOutcome
@@ -83,9 +83,8 @@ def change_mode(request: HttpRequest, project: Project) -> HttpResponse:
 @console_page(to_open=REVIEWING, to_change=REVIEWING)
 def one_task(request: HttpRequest, project: Project, task_id: str) -> HttpResponse:
     """One task before a reviewer: in a blind project first their own ranking, then the votes beside it."""
-    task = get_object_or_404(
-        Task.objects.select_related("prompt"), project=project, public_id=task_id, purpose__in=Task.COLLECTED
-    )
+    settleable = tasks_to_settle(project, request.user, request.console_role)
+    task = get_object_or_404(settleable.select_related("prompt"), public_id=task_id)
     task.project = project
     review = open_review(task=task, by=request.user)
     bench = bench_of(task, review)

@@ -6,7 +6,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from labeling.annotation.models import Task
+from labeling.annotation.models import Lease, Task
+from labeling.annotation.services import take_lease
 from labeling.quality.models import Adjudication, Review
 from labeling.quality.services import adjudicate, refresh_disagreements, set_adjudication_mode
 from tests import factories
@@ -38,6 +39,11 @@ def sent(page_text: str, **more: str) -> dict[str, str]:
     standing = re.search(r'name="supersedes" value="(\d+)"', page_text)
     ranks = {f"rank.{letter}": str(number) for number, letter in enumerate("abc", 1)}
     return ranks | {"submission_key": key} | ({"supersedes": standing[1]} if standing else {}) | more
+
+
+def two_tasks_of(project, person) -> list[Task]:
+    first = take_lease(project=project, annotator=person)
+    return [first.task, take_lease(project=project, annotator=person, holding=[first.pk]).task]
 
 
 def text_of(answer) -> str:
@@ -258,3 +264,20 @@ def test_the_list_over_rest_takes_as_many_queries_for_many(project, reviewer, en
             caller.get("projects/support/adjudications/")
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+def test_a_reviewer_cannot_tell_which_of_their_own_tasks_checks_them(project, task, reviewer, lead, client):
+    factories.fill_project(project, 3)
+    mine, gold = two_tasks_of(project, reviewer)
+    Task.objects.filter(pk=gold.pk).update(purpose=Task.Purpose.GOLD)
+    client.force_login(reviewer)
+    for ending in (f"tasks/{mine.public_id}/adjudication/", f"tasks/{gold.public_id}/adjudication/"):
+        assert Caller(reviewer).get(ending).status_code == 404
+        assert Caller(reviewer).post(ending, {"outcome": "left"}).status_code == 404
+    for each in (mine, gold):
+        assert client.get(f"{QUEUE}{each.public_id}/").status_code == 404
+    assert Caller(lead).get(f"tasks/{mine.public_id}/adjudication/").status_code == 200
+    # What waits for reviewers is no secret to them, whoever judged it.
+    Lease.objects.filter(task=mine).update(task=task)
+    assert Caller(reviewer).get(f"tasks/{task.public_id}/adjudication/").status_code == 200
+    assert client.get(f"{QUEUE}{task.public_id}/").status_code == 200
