@@ -29,9 +29,9 @@ STOP_SECONDS = 30.0
 STEADY_SECONDS = 20.0  # a process that ran this long starts its next life without a wait
 LONGEST_WAIT = 30.0
 WORKERS_WAIT_SECONDS = 1.5  # so that four starting interpreters don't hold up the first page
-# Measured on two cores: two workers of four threads serve a tenth more requests than one of eight and take
-# 60 MB more. One keeps `web` below 160 MB; more cores earn more workers.
-THREADS_OF_WEB = 8
+# Few threads to a worker: each statement lets go of Python's lock and has to wait for the other threads to get it back.
+# Measured on two cores with 32 annotators: two workers of four threads answer nearly twice as many as one of eight.
+THREADS_OF_WEB = 4
 MODEL_IDLE_SECONDS = 900
 
 
@@ -48,8 +48,8 @@ class Process:
 
 
 def web_workers() -> int:
-    """Worker processes of `web`: one for every two cores, from 1 to 8."""
-    return max(1, min(8, (os.cpu_count() or 1) // 2))
+    """Worker processes of `web`: one a core, from 1 to 8."""
+    return max(1, min(8, os.cpu_count() or 1))
 
 
 def site_processes(*, host: str, port: int, worker: bool = True) -> list[Process]:

@@ -1,21 +1,45 @@
 """Django's SQLite, with a queue of our own before the write lock.
 
 SQLite has none: who finds it taken sleeps longer and longer and looks again, so under load some wait for seconds while
-others write thousands of times. Threads of one process wait for one another here instead, and only what other
-processes hold is left to SQLite's way.
+others write thousands of times. Threads of one process wait for one another here instead, and then for those of other
+processes by a lock on a file beside the database, which the kernel wakes them for and takes from whoever dies. Writers
+that don't know of it, such as the sqlite3 shell, are waited for in SQLite's way.
 """
 
+import fcntl
+import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 from django.db.backends.sqlite3 import base
 from django.db.utils import OperationalError
 
 _turn = threading.Lock()
+_files: dict[str, int] = {}  # path of the database -> descriptor of the file beside it
+
+
+def _after_fork() -> None:
+    """A child that kept the descriptors would share the parent's lock instead of waiting for it."""
+    global _turn
+    _turn = threading.Lock()
+    while _files:
+        os.close(_files.popitem()[1])
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _lock_file(path: str) -> int:
+    if path not in _files:
+        _files[path] = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(_files[path], fcntl.LOCK_EX)
+    return _files[path]
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     _has_turn = False
+    _locked: int | None = None
 
     def _start_transaction_under_autocommit(self) -> None:
         self._take_turn()
@@ -49,6 +73,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not _turn.acquire(timeout=self.settings_dict["OPTIONS"].get("timeout", 5)):
             raise OperationalError("database is locked: other threads of this process have written for too long")
         self._has_turn = True
+        with suppress(OSError):  # a file system without such locks: SQLite's way is left
+            self._locked = _lock_file(str(self.settings_dict["NAME"]))
 
     def _end_turn_if_over(self) -> None:
         # A commit that SQLite refused leaves its transaction open, to be rolled back.
@@ -58,4 +84,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _end_turn(self) -> None:
         if self._has_turn:
             self._has_turn = False
+            if self._locked is not None:
+                fcntl.flock(self._locked, fcntl.LOCK_UN)
+                self._locked = None
             _turn.release()

@@ -1,5 +1,7 @@
-"""Threads of one process wait for one another's writes in line; a writer outside is waited for as SQLite does."""
+"""Threads and processes wait for one another's writes in line; a writer outside is waited for as SQLite does."""
 
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -77,6 +79,41 @@ def test_another_process_that_writes_is_waited_for_and_its_end_seen():
         in_threads(4, lambda number: write(str(number)))
         assert time.monotonic() - began > 0.2
     assert Event.objects.count() == 8
+
+
+HOLD_TURN = """
+import fcntl, sys, time
+file = open(sys.argv[1] + "-turn", "a")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_that_dies_in_its_turn_lets_the_next_one_in():
+    path = str(connection.settings_dict["NAME"])
+    with subprocess.Popen([sys.executable, "-c", HOLD_TURN, path], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        writer = threading.Thread(target=in_threads, args=(4, lambda number: write(str(number))))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive() and Event.objects.count() == 0
+        other.kill()
+        writer.join(60)
+    assert Event.objects.count() == 8
+
+
+def test_a_child_waits_for_its_parent_and_not_as_its_parent():
+    path = str(connection.settings_dict["NAME"])
+    write("parent")
+    with open(f"{path}-turn", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if base._files == {} and not base._turn.locked() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    write("after")
+    assert Event.objects.count() == 4
 
 
 def test_readers_do_not_stand_in_the_line():
