@@ -118,10 +118,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # Tests use a file too: threads and processes of a test share it, which memory would not allow.
     DATABASES["default"]["TEST"] = {"NAME": str(HOME / "test.sqlite3")}
 else:
-    # Statements here are many and small: compiling or planning one takes longer than running it.
-    DATABASES["default"]["OPTIONS"] = {
-        "options": "-c jit=off", "server_side_binding": True, "prepare_threshold": 5, **DATABASES["default"].get("OPTIONS", {})
-    }  # fmt: skip
+    # Statements here are many and small: compiling one takes longer than running it.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("options", "-c jit=off")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 FILES = HOME / "files"  # snapshots, images

@@ -273,7 +273,8 @@ def test_every_view_says_how_many_rows_it_has_and_both_formats_hold_them(asking,
         for name in ("messages", "completion", "label", "edited", "annotator", "chosen"):
             if name in lines[0]:
                 assert table.column(name).to_pylist() == [line[name] for line in lines]
-        assert set(lines[0]) == set(table.column_names), view
+        # Nobody settled a task here: Parquet has the column for it all the same, as its files have one shape.
+        assert set(lines[0]) | ({"adjudication"} & set(table.column_names)) == set(table.column_names), view
 
 
 def test_a_view_is_the_same_file_whoever_asks_and_takes_few_queries(asking, annotator, django_assert_max_num_queries):
