@@ -1,5 +1,7 @@
 """Telling a database that doesn't answer for a moment from a fault of ours."""
 
+import logging
+
 from django.db import InterfaceError, OperationalError
 
 SECONDS_UNTIL_BACK = 2  # what callers are asked to wait: about as long as PostgreSQL takes to restart
@@ -21,3 +23,15 @@ def is_away(error: BaseException | None) -> bool:
     state = getattr(cause, "sqlstate", None)
     # psycopg has no state where there was no answer to read one from: nothing listens, or the connection is gone.
     return state.startswith(_AWAY) if state else type(cause).__module__.startswith("psycopg")
+
+
+class InOneLine(logging.Filter):
+    """While the database is away every request fails for one reason: a line each says it, not a hundred."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if is_away(error):
+            reason = " ".join(str(error).split())
+            record.msg, record.args = f"{record.getMessage()}: the database does not answer: {reason}", ()
+            record.exc_info = record.exc_text = None
+        return True

@@ -1,3 +1,5 @@
+import logging
+
 import psycopg
 import pytest
 from django.db import InterfaceError, OperationalError
@@ -71,3 +73,14 @@ def test_while_the_database_is_away_nobody_is_told_that_something_broke(lead, pr
     page = client.get(f"/projects/{project.slug}/")
     assert page.status_code == 503 and page["Retry-After"] == "2"
     assert "reload the page in some seconds" in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"), [(caused_by(psycopg.errors.AdminShutdown("going\ndown")), 1), (ZeroDivisionError("ours"), 2)]
+)
+def test_the_log_has_one_line_for_it_and_a_trace_for_faults(error, lines):
+    record = logging.LogRecord("django.request", logging.ERROR, "f", 1, "%s: %s", ("Failed", "/x/"), (type(error), error, None))
+    assert away.InOneLine().filter(record)
+    said = logging.Formatter().format(record)
+    assert len(said.splitlines()) == lines and said.startswith("Failed: /x/")
+    assert ("does not answer: going down" in said) == (lines == 1)
