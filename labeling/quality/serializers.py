@@ -137,6 +137,7 @@ class AnnotatorFiguresSerializer(Described):
 
 class QualitySerializer(Described):
     computed_at = serializers.DateTimeField(allow_null=True, help_text="null: a large project without a report yet")
+    problem = serializers.CharField(allow_blank=True, help_text="what kept newer figures from being computed")
     n_judgements_since = serializers.IntegerField()
     n_tasks = serializers.IntegerField(help_text="judged")
     n_tasks_judged_twice = serializers.IntegerField(help_text="ranked by two or more")

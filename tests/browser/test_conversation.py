@@ -335,6 +335,8 @@ def test_without_a_live_process_the_page_says_so_little_and_catches_up(talking, 
     page.wait_for_selector("[data-streams]:not([hidden])")
     talk.start_live()
     wait_ready(page)
+    assert len(texts_of(page)) == 2 and all(texts_of(page))
+    assert Turn.objects.get().content == "Hello"  # once, however long nobody was there to answer
 
 
 def test_a_message_typed_offline_is_delivered_once_when_the_network_is_back(talking, annotator, open_page):
@@ -494,6 +496,8 @@ def test_a_lead_sets_conversations_up_and_tries_them_in_the_console(project, lea
     page.get_by_role("button", name="Begin a conversation").click()
     speak(page, "Hello")
     wait_ready(page)
+    asked = Task.objects.get().completions.values_list("model_key", flat=True)
+    assert sorted(name.split("/")[-1] for name in asked) == ["model-one", "model-two"]
 
 
 @pytest.mark.parametrize("look", LOOKS)

@@ -225,6 +225,7 @@ def test_a_task_queued_after_the_broker_came_back_is_done(project):
             return database.execute("SELECT count(*) FROM live_event WHERE name = 'old'").fetchone() == (0,)
 
     until(forgotten)
+    assert forgotten()
 
 
 def test_a_page_that_is_logged_in_hears_of_a_change_made_over_rest(project):

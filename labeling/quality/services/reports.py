@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 SMALL = 2000  # judgements up to which whoever asks gets figures of this moment
 LOST_AFTER = timedelta(minutes=30)
 AFTER_A_PROBLEM = timedelta(minutes=10)
+FAILED = "the newest figures could not be computed: the worker's log says why, and it is tried again every ten minutes"
 # A large project that is judged all day is not computed all day: each report is followed by a rest of so many times the
 # time it took.
 REST = 10
@@ -45,14 +46,15 @@ def figures_and_annotators(project: Project) -> tuple[dict[str, Any], list[int]]
         report = compute_report(project=project) or report
     elif report is None:
         report, _ = QualityReport.objects.get_or_create(project=project)
+    problem = FAILED if report and report.problem else ""
     if report is None or report.computed_at is None or report.shape != SHAPE:
-        figures = nothing_yet("the figures are being computed; they are here in a minute or two")
-        return figures | {"computed_at": None, "n_judgements_since": 0}, []
+        figures = nothing_yet(problem or "the figures are being computed; they are here in a minute or two")
+        return figures | {"computed_at": None, "n_judgements_since": 0, "problem": problem}, []
     n_since = 0
     if newest > report.up_to_judgement:
         n_since = Judgement.objects.filter(project=project, pk__gt=report.up_to_judgement).count()
-    figures = report.figures | {"computed_at": report.computed_at.isoformat(), "n_judgements_since": n_since}
-    return figures, report.consensus["annotators"]
+    of_report = {"computed_at": report.computed_at.isoformat(), "n_judgements_since": n_since, "problem": problem}
+    return report.figures | of_report, report.consensus["annotators"]
 
 
 def compute_report(*, project: Project, at: datetime | None = None) -> QualityReport | None:

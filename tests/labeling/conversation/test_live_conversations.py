@@ -316,4 +316,5 @@ def test_the_generator_outlives_a_stuck_socket(live, conversation, annotator):
     client.force_login(annotator)
     with socket.create_connection(("127.0.0.1", live)) as raw:
         raw.sendall(b"GET /live/conversations/%s/ HTTP/1.1\r\n" % conversation.public_id.encode())
-        wait_for(start_turn(conversation=conversation, content="Hello", client_key="k"), "ready")
+        turn = wait_for(start_turn(conversation=conversation, content="Hello", client_key="k"), "ready")
+        assert turn.state == Turn.State.READY

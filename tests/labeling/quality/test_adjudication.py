@@ -35,6 +35,9 @@ from labeling.quality.services import (
 from labeling.quality.services import adjudication as services
 from tests import factories
 from tests.labeling.quality.judged import completion_ids, judge
+from tests.services.databases import use_database_file
+
+use_database_file()
 
 A, B = [[0], [1], [2]], [[2], [1], [0]]
 
@@ -364,7 +367,6 @@ def test_each_reviewer_has_one_order_and_keeps_it(task, reviewer, lead):
     assert sorted(first.order_shown) == completion_ids(task)
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="an in-memory database has one connection")
 @pytest.mark.django_db(transaction=True)
 def test_of_eight_reviewers_at_once_one_outcome_stands(project, annotator, other_annotator):
     factories.fill_project(project, 1, overlap=2)

@@ -11,6 +11,7 @@ from labeling.quality.services import compute_due_reports, compute_report, outda
 from labeling.quality.services import reports as services
 from labeling.quality.tasks import compute_due_reports as task
 from tests import factories
+from tests.api_caller import Caller
 
 
 @pytest.fixture
@@ -137,3 +138,19 @@ def test_figures_of_people_alone_leave_the_simulated_out(project, annotator, oth
     assert figures["agreement"]["pairwise_raw"]["n"] == 45
     assert figures["agreement_of_people"]["pairwise_raw"]["n"] == 15
     assert figures["agreement_of_people"]["kendall_tau"]["n"] == 5
+
+
+def test_a_failure_is_told_on_the_page_and_over_rest_until_figures_are_there(judged, lead, client, monkeypatch):
+    monkeypatch.setattr(services, "SMALL", 3)
+    later = now()
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "figures_of", lambda *_, **__: 1 / 0)
+        compute_due_reports(at=later)
+    client.force_login(lead)
+    page = client.get("/projects/support/quality/").content.decode()
+    assert "could not be computed" in page and "in a minute or two" not in page and "ZeroDivision" not in page
+    answer = Caller(lead).get("projects/support/quality/").json()
+    assert answer["computed_at"] is None and "could not be computed" in answer["problem"]
+    compute_due_reports(at=later + timedelta(hours=1))
+    assert "could not be computed" not in client.get("/projects/support/quality/").content.decode()
+    assert Caller(lead).get("projects/support/quality/").json()["problem"] == ""
