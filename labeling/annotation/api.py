@@ -37,11 +37,10 @@ from labeling.annotation.services import (
     submit_judgement,
     take_lease,
 )
-from labeling.projects.api_access import ApiView, number_of, refuse_low_role
+from labeling.projects.api_access import ApiView, key_of, number_of, refuse_low_role
 from labeling.projects.feedback import BadAnswer
 from labeling.projects.models import Project
 from labeling.projects.selectors import projects_of
-from labeling.projects.text import canonical_json, sha256
 from labeling.web.api import (
     PAGE_PARAMETERS,
     Refused,
@@ -206,11 +205,7 @@ class RevisionView(ApiView):
         judgement = self.find(_own_judgements(request.user), judgement_id, ANNOTATING)
         judgement.annotator = judgement.lease.annotator = request.user
         body = json_object(request)
-        key = (
-            idempotency_key(request)
-            if "Idempotency-Key" in request.headers
-            else f"revision:{judgement.pk}:{sha256(canonical_json(body))[:32]}"
-        )
+        key = key_of(request, f"revision:{judgement.pk}")
         with _refusals():
             done = revise_judgement(judgement=judgement, submission_key=key, body=body)
         return _submitted(done)

@@ -1,3 +1,6 @@
+from labeling.projects.errors import WrongFields
+
+
 class AnnotationError(Exception):
     """Base of what the services of this app refuse; the message is meant for the person."""
 
@@ -40,14 +43,10 @@ class BadTasks(AnnotationError):
     code = "invalid"
 
 
-class BadPool(AnnotationError):
+class BadPool(WrongFields, AnnotationError):
     """A pool can't be as asked. `fields` names what is wrong."""
 
     code = "invalid"
-
-    def __init__(self, fields: dict[str, str]) -> None:
-        self.fields = fields
-        super().__init__("; ".join(f"{name}: {problem}" for name, problem in fields.items()))
 
 
 class PoolInUse(AnnotationError):

@@ -3,6 +3,8 @@
 from django.utils.translation import gettext
 from django.utils.translation import gettext_noop as later
 
+from labeling.projects.errors import WrongFields
+
 
 class ConversationError(Exception):
     """Base of what the services of this app refuse; the message is meant for the person."""
@@ -46,14 +48,10 @@ class KeyReused(ConversationError):
     code = "key_reused"
 
 
-class BadSettings(ConversationError):
+class BadSettings(WrongFields, ConversationError):
     """Settings that can't work. `fields` says where and why."""
 
     code = "invalid"
-
-    def __init__(self, fields: dict[str, str]) -> None:
-        self.fields = fields
-        super().__init__("; ".join(f"{name}: {problem}" for name, problem in fields.items()))
 
 
 class ClaimLost(Exception):

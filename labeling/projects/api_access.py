@@ -21,7 +21,8 @@ from labeling.accounts.models import ApiToken
 from labeling.accounts.roles import Role
 from labeling.projects.models import Membership, Project
 from labeling.projects.selectors import projects_of
-from labeling.web.api import CursorPages, JsonView, Refused
+from labeling.projects.text import canonical_json, sha256
+from labeling.web.api import CursorPages, JsonView, Refused, idempotency_key, json_object
 
 ANY_ROLE = frozenset(Role.values)
 
@@ -86,6 +87,13 @@ class ApiView(JsonView):
         return Subquery(
             Membership.objects.filter(user=self.request.user, project=OuterRef(project)).values("role")[:1]
         )
+
+
+def key_of(request: Request, what: str) -> str:
+    """The key of a request that may leave it out: the same body for the same thing is then the same request."""
+    if "Idempotency-Key" in request.headers:
+        return idempotency_key(request)
+    return f"{what}:{sha256(canonical_json(json_object(request)))[:32]}"
 
 
 def number_of(id: str) -> int:

@@ -2,6 +2,14 @@ class ProjectError(Exception):
     """Base of what the services of this app refuse; the message is meant for the person."""
 
 
+class WrongFields(Exception):
+    """Refuses what was asked for certain of its parts: `fields` says of each what is wrong."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        self.fields = fields
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in fields.items()))
+
+
 class SlugTaken(ProjectError):
     pass
 

@@ -14,10 +14,9 @@ from labeling.accounts.roles import READING, REVIEWING, TRAINING
 from labeling.annotation.errors import KeyReused
 from labeling.annotation.models import Task, TaskCompletion
 from labeling.annotation.serializers import MessageSerializer
-from labeling.projects.api_access import ApiView
+from labeling.projects.api_access import ApiView, key_of
 from labeling.projects.selectors import membership_of
 from labeling.projects.services import pseudonym_of
-from labeling.projects.text import canonical_json, sha256
 from labeling.quality.adjudication import tasks_to_settle
 from labeling.quality.errors import AlreadyAdjudicated, BadOutcome
 from labeling.quality.models import Adjudication
@@ -31,7 +30,6 @@ from labeling.web.api import (
     Text,
     describe,
     header,
-    idempotency_key,
     page_of,
     wrong_fields,
 )
@@ -176,11 +174,7 @@ class AdjudicationView(ApiView):
         """Settle a task. 409 `already_adjudicated` where another outcome stands that `supersedes` doesn't name."""
         task = self._task(task_id)
         body = self.parsed(OutcomeSerializer)
-        key = (
-            idempotency_key(request)
-            if "Idempotency-Key" in request.headers
-            else f"rest:{task.pk}:{sha256(canonical_json(dict(request.data)))[:32]}"
-        )
+        key = key_of(request, f"rest:{task.pk}")
         body["ranking"] = [[_number(id, "ranking") for id in group] for group in body["ranking"]]
         supersedes = body.pop("supersedes", None)
         try:

@@ -1,5 +1,7 @@
 from typing import TYPE_CHECKING
 
+from labeling.projects.errors import WrongFields
+
 if TYPE_CHECKING:
     from labeling.quality.models import Adjudication
 
@@ -10,14 +12,10 @@ class QualityError(Exception):
     code = "refused"
 
 
-class BadOutcome(QualityError):
+class BadOutcome(WrongFields, QualityError):
     """An adjudication, a setting or a contradiction is not as it must be. `fields` names the wrong parts."""
 
     code = "invalid"
-
-    def __init__(self, fields: dict[str, str]) -> None:
-        self.fields = fields
-        super().__init__("; ".join(f"{name}: {problem}" for name, problem in fields.items()))
 
 
 class AlreadyAdjudicated(QualityError):
@@ -33,11 +31,7 @@ class AlreadyAdjudicated(QualityError):
         )
 
 
-class BadGold(QualityError):
+class BadGold(WrongFields, QualityError):
     """A gold task can't be made or changed as asked. `fields` names what is wrong."""
 
     code = "invalid"
-
-    def __init__(self, fields: dict[str, str]) -> None:
-        self.fields = fields
-        super().__init__("; ".join(f"{key}: {value}" for key, value in fields.items()))
