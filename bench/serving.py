@@ -215,6 +215,7 @@ class Seen:
     surplus: int = 0
     retried: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    processor_s: dict[str, float] = field(default_factory=dict)  # who -> what it used of the processors
 
 
 class Caller:
@@ -313,6 +314,23 @@ async def annotate(caller: Caller, slug: str, way: str, until: float, seen: Seen
             seen.refused[f"submit {status} {answer['error']['code']}"] += 1
 
 
+def processor_seconds_of(site: Site) -> dict[str, float]:
+    used = {"annotators": time.process_time()}
+    if (web := site.group.running.get("web")) is not None:
+        used["web"] = processor_seconds(web.pid)
+    if site.database:
+        used["database"] = processor_seconds(site.database.process.pid)
+    return used
+
+
+def processor_seconds(root: int) -> float:
+    """What the process and all its children, alive and gone, have used of the processors."""
+    stat = Path(f"/proc/{root}/stat").read_text().rsplit(")", 1)[1].split()
+    used = sum(int(ticks) for ticks in stat[11:15]) / os.sysconf("SC_CLK_TCK")
+    threads = Path(f"/proc/{root}/task").glob("*/children")
+    return used + sum(processor_seconds(int(child)) for thread in threads for child in thread.read_text().split())
+
+
 def run(site: Site, project: Any, way: str, n: int, seconds: float, habits: Habits | None = None) -> tuple[Seen, float]:
     seen = Seen()
 
@@ -320,8 +338,10 @@ def run(site: Site, project: Any, way: str, n: int, seconds: float, habits: Habi
         began = time.perf_counter()
         callers = [Caller(site.port, token) for token in site.tokens[:n]]
         until = began + seconds
+        used = processor_seconds_of(site)
         await asyncio.gather(*(annotate(caller, project.slug, way, until, seen, habits or Habits()) for caller in callers))
         took = time.perf_counter() - began
+        seen.processor_s = {who: seconds - used.get(who, 0) for who, seconds in processor_seconds_of(site).items()}
         for caller in callers:
             caller.hang_up()
         return took
@@ -357,6 +377,7 @@ def cell(seen: Seen, took: float, checked: dict[str, int], **facts: Any) -> dict
         "answers_a_second": len(seen.acknowledged) / took,
         **{f"lease_{name}": value for name, value in spread(seen.lease_ms).items()},
         **{f"submit_{name}": value for name, value in spread(seen.submit_ms).items()},
+        **{f"{who}_ms": 1000 * used / max(1, len(seen.acknowledged)) for who, used in seen.processor_s.items()},
         "accepted": len(seen.acknowledged), "surplus": seen.surplus, "retried": seen.retried,
         "refused": dict(seen.refused), **checked,
     }  # fmt: skip
@@ -405,9 +426,15 @@ def crowds(site: Site, args: argparse.Namespace) -> list[dict[str, Any]]:
                 runs.append(cell(seen, took, check(project, seen), way=way, annotators=n))
                 for why, times in seen.refused.items():
                     print(f"    {times} x {why}")
-            print(line(f"{way}, {n}", runs), flush=True)
+            print(line(f"{way}, {n}", runs) + processors(runs), flush=True)
             cells += runs
     return cells
+
+
+def processors(runs: list[dict[str, Any]]) -> str:
+    """Milliseconds of the processors an answer, of the web server, the database and the annotators' program."""
+    used = {who: [run[f"{who}_ms"] for run in runs] for who in ("web", "database", "annotators") if f"{who}_ms" in runs[0]}
+    return "   " + ", ".join(f"{who} {statistics.median(ms):.1f}" for who, ms in used.items()) + " ms of a core"
 
 
 def growing(site: Site, args: argparse.Namespace) -> list[dict[str, Any]]:

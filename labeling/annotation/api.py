@@ -1,10 +1,8 @@
 """Judging tasks: the calls behind the bench and behind any annotator that is a program."""
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404
 from rest_framework.request import Request
@@ -34,12 +32,12 @@ from labeling.annotation.services import (
     revise_judgement,
     save_draft,
     skip_lease,
+    submit_and_take_lease,
     submit_judgement,
     take_lease,
 )
 from labeling.projects.api_access import ApiView, key_of, number_of, refuse_low_role
 from labeling.projects.feedback import BadAnswer
-from labeling.projects.models import Project
 from labeling.projects.selectors import projects_of
 from labeling.web.api import (
     PAGE_PARAMETERS,
@@ -67,7 +65,8 @@ class LeasesView(ApiView):
     def post(self, request: Request, slug: str) -> Response:
         """The next task for the caller; 204 when there is nothing for them. The body may be left out."""
         project = self.project(slug, ANNOTATING)
-        lease = _next_lease(project, request.user, self.parsed(HoldingSerializer)["holding"])
+        holding = _numbers_of(self.parsed(HoldingSerializer)["holding"])
+        lease = take_lease(project=project, annotator=request.user, holding=holding)
         return Response(status=204) if lease is None else Response(LeaseSerializer(lease).data, status=201)
 
 
@@ -152,12 +151,12 @@ class SubmitView(LeaseView):
         key = idempotency_key(request)
         body = json_object(request)
         wants_next = request.query_params.get("next") == "1"
-        # One commit for both: each waits for the disk, and on SQLite for everybody else's.
-        with _refusals(), transaction.atomic() if wants_next else nullcontext():
-            done = submit_judgement(lease=lease, submission_key=key, body=body)
+        with _refusals():
             if wants_next:
-                holding = [id for id in request.query_params.get("holding", "").split(",") if id]
-                following = _next_lease(lease.task.project, request.user, holding)
+                holding = _numbers_of(id for id in request.query_params.get("holding", "").split(",") if id)
+                done, following = submit_and_take_lease(lease=lease, submission_key=key, body=body, holding=holding)
+            else:
+                done = submit_judgement(lease=lease, submission_key=key, body=body)
         # Known already from the lease; asking again would cost a statement each.
         judgement = done.judgement
         judgement.task, judgement.project = lease.task, lease.task.project
@@ -223,15 +222,11 @@ def _submitted(done: Submission) -> Response:
     return Response(JudgementSerializer(done.judgement).data, status=status)
 
 
-def _next_lease(project: Project, user: User, holding: Iterable[str]) -> Lease | None:
+def _numbers_of(holding: Iterable[str]) -> list[int]:
     try:
-        held = [number_of(id) for id in holding]
+        return [number_of(id) for id in holding]
     except Http404:
         raise wrong_fields({"holding": "These are not ids of leases"}) from None
-    lease = take_lease(project=project, annotator=user, holding=held)
-    if lease is not None:
-        lease.task.project = project
-    return lease
 
 
 class _refusals:

@@ -170,6 +170,11 @@ class Lease(models.Model):
     def __str__(self) -> str:
         return f"lease {self.pk}"
 
+    @property
+    def may_be_answered(self) -> bool:
+        """Whether a judgement would be taken: in time or late, but not after another, nor after a skip."""
+        return self.state in (self.State.OPEN, self.State.EXPIRED)
+
     @cached_property
     def texts(self) -> dict[int, str]:
         """The completions of the task: id to text."""

@@ -14,7 +14,7 @@ taking failed, is met the next time round. Remembering late costs a few steps, s
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,14 +47,16 @@ _CANDIDATE = """(
 _TAKE = """
 UPDATE annotation_slot SET state = 'leased', expires_at = %(expires_at)s, holder_id = %(annotator)s
 WHERE id = COALESCE({candidates}, NULL)
-RETURNING id, task_id, position, pool_id"""
+RETURNING id, task_id, position, pool_id,
+    (SELECT {ids} FROM annotation_taskcompletion tc WHERE tc.task_id = annotation_slot.task_id)"""
+_IDS = {"sqlite": "group_concat(tc.completion_id)", "postgresql": "string_agg(tc.completion_id::text, ',')"}
 
 
 @dataclass(frozen=True)
 class Taken:
     slot_id: int
     task_id: int
-    order: Sequence[int] | None = None  # completion ids as they are to be shown; None: random
+    order: Sequence[int]  # completion ids as they are to be shown
 
 
 def position_of(task_id: int, priority: int) -> int:
@@ -97,18 +99,25 @@ def take_slot(member: Membership, expires_at: datetime) -> Taken | None:
         for position in (f"< {_FRONT_ENDS}", f"> {place}"):
             candidates.append(_CANDIDATE.format(pool=of_pool, position=position, lock=lock))
     with connection.cursor() as cursor:
-        cursor.execute(_TAKE.format(candidates=", ".join(candidates)), parameters)
+        cursor.execute(_TAKE.format(candidates=", ".join(candidates), ids=_IDS[connection.vendor]), parameters)
         found = cursor.fetchone()
     if found is None:
         return None
-    slot_id, task_id, position, pool = found
+    slot_id, task_id, position, pool, completions = found
     if position > _FRONT_ENDS and random.random() < 1 / REMEMBERED_EVERY:
         # One less: whatever of this task the queue holds is no longer the person's either, but costs one step.
         member.queue_places = {
             "version": project.queue_version, "since": time.time(), **places, str(pool or ""): position - 1,
         }  # fmt: skip
         Membership.objects.filter(pk=member.pk).update(queue_places=member.queue_places)
-    return Taken(slot_id, task_id)
+    return Taken(slot_id, task_id, shuffled(map(int, completions.split(","))))
+
+
+def shuffled(completions: Iterable[int]) -> list[int]:
+    """In an order that nobody can foresee."""
+    order = sorted(completions)
+    random.SystemRandom().shuffle(order)
+    return order
 
 
 def free_for(member: Membership) -> QuerySet[Slot]:

@@ -37,24 +37,27 @@ def lease_of(user: int, lease: int) -> QuerySet[Lease]:
     )
 
 
-def member_at_work(user: User, project: Project, holding: Collection[int] = ()) -> Membership | None:
+def member_at_work(
+    user: User, project: Project, holding: Collection[int] = (), *, closing: int = 0
+) -> Membership | None:
     """The person's membership with its project, and what decides about the next task.
 
     `n_open`: open leases; `n_held`: those of them that are among `holding` (of which only the first 8 are looked at).
+    The lease `closing` counts as closed already.
     """
-    held = [*list(holding)[:8], *[0] * 8][:8]
-    found = _member_at_work(user=user.pk, project=project.pk, **{f"held_{n}": pk for n, pk in enumerate(held)})
+    held = {f"held_{n}": pk for n, pk in enumerate([*list(holding)[:8], *[0] * 8][:8])}
+    found = _member_at_work(user=user.pk, project=project.pk, closing=closing, **held)
     return found[0] if found else None
 
 
 @prepared
 def _member_at_work(
-    user: int, project: int, held_0: int, held_1: int, held_2: int, held_3: int, held_4: int, held_5: int, held_6: int,
-    held_7: int,
+    user: int, project: int, closing: int, held_0: int, held_1: int, held_2: int, held_3: int, held_4: int, held_5: int,
+    held_6: int, held_7: int,
 ) -> QuerySet[Membership]:  # fmt: skip
     held = [held_0, held_1, held_2, held_3, held_4, held_5, held_6, held_7]
     mine = Lease.objects.filter(annotator=user, slot__project=project, state=Lease.State.OPEN)
-    mine = mine.exclude(task__kind=Task.CONVERSATION).order_by().values("annotator")
+    mine = mine.exclude(task__kind=Task.CONVERSATION).exclude(pk=closing).order_by().values("annotator")
     return (
         Membership.objects.filter(user=user, project=project)
         .select_related("project__guideline", "user")

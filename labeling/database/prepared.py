@@ -13,7 +13,7 @@ The shape must not depend on the arguments: they are int, str or datetime, never
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -41,8 +41,7 @@ class prepared:
     def _compile(self) -> tuple[ModelIterable, Callable[[dict[str, Any]], None]]:
         queryset = self.build(**self.stand_ins)
         compiler = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
-        sql, parameters = compiler.as_sql()
-        template = _template(self.stand_ins, parameters)
+        sql, template = _template(self.stand_ins, *compiler.as_sql())
         compiler.as_sql = lambda: (sql, filled)
         converters = compiler.get_converters([column[0] for column in compiler.select])
         compiler.get_converters = lambda expressions: converters
@@ -75,28 +74,40 @@ class prepared_update:
         query.add_update_values(changes)
         query.clear_ordering(force=True)
         query.clear_select_clause()
-        sql, parameters = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-        return sql, _template(self.stand_ins, parameters)
+        return _template(self.stand_ins, *query.get_compiler(DEFAULT_DB_ALIAS).as_sql())
 
 
 def insert(row: M) -> M:
     """`row.save(force_insert=True)` of a plain model: no signals, no parents, nothing computed by the database."""
-    sql, fields = _kept((insert, type(row)), lambda: _insert_of(type(row)))
-    values = [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        row.pk = cursor.fetchone()[0]
-    row._state.adding, row._state.db = False, connection.alias
+    _insert(row)
     return row
 
 
-def _insert_of(model: type[Model]) -> tuple[str, list[models.Field]]:
+def insert_if_free(row: Model) -> bool:
+    """`insert`, unless a row that is there already leaves no room for this one; the transaction goes on either way."""
+    return _insert(row, " ON CONFLICT DO NOTHING")
+
+
+def _insert(row: Model, in_conflict: str = "") -> bool:
+    sql, fields = _kept((insert, type(row), in_conflict), lambda: _insert_of(type(row), in_conflict))
+    values = [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        inserted = cursor.fetchone()
+    if inserted is None:
+        return False
+    row.pk = inserted[0]
+    row._state.adding, row._state.db = False, connection.alias
+    return True
+
+
+def _insert_of(model: type[Model], in_conflict: str) -> tuple[str, list[models.Field]]:
     fields = [field for field in model._meta.local_concrete_fields if not field.primary_key]
     quoted = connection.ops.quote_name
     columns = ", ".join(quoted(field.column) for field in fields)
     marks = ", ".join(["%s"] * len(fields))
     key = quoted(model._meta.pk.column)
-    return f"INSERT INTO {quoted(model._meta.db_table)} ({columns}) VALUES ({marks}) RETURNING {key}", fields
+    return f"INSERT INTO {quoted(model._meta.db_table)} ({columns}) VALUES ({marks}){in_conflict} RETURNING {key}", fields
 
 
 def _kept(key: Any, make: Callable[[], Any]) -> Any:
@@ -120,21 +131,37 @@ def _stand_ins(build: Callable[..., Any]) -> dict[str, Any]:
     return made
 
 
-def _template(stand_ins: dict[str, Any], parameters: Any) -> Callable[[dict[str, Any]], list[Any]]:
+def _template(
+    stand_ins: dict[str, Any], sql: str, parameters: Sequence[Any]
+) -> tuple[str, Callable[[dict[str, Any]], list[Any]]]:
+    """The SQL, and what puts values in the places it has left.
+
+    Plain constants are written into it: SQLite plans a statement again at every use where a parameter might decide
+    whether an index of some rows only, such as those of one state, can serve.
+    """
     adapted = {_adapted(value): name for name, value in stand_ins.items()}
-    slots = [adapted.get(value) if isinstance(value, int | str | datetime) else None for value in parameters]
-    missing = stand_ins.keys() - {name for name in slots if name}
+    first, *rest = sql.split("%s")
+    written, places = [first], []
+    for value, piece in zip(parameters, rest, strict=True):
+        name = adapted.get(value) if isinstance(value, int | str | datetime) else None
+        if name is None and _is_plain(value):
+            written += [f"'{value}'" if isinstance(value, str) else str(value), piece]
+        else:
+            written += ["%s", piece]
+            places.append((name, value))
+    missing = stand_ins.keys() - {name for name, _value in places}
     if missing:
         raise TypeError(f"The SQL has no place for {', '.join(sorted(missing))}")
-    constants = list(parameters)
 
     def fill(values: dict[str, Any]) -> list[Any]:
-        return [
-            constant if name is None else _adapted(values[name])
-            for name, constant in zip(slots, constants, strict=True)
-        ]
+        return [constant if name is None else _adapted(values[name]) for name, constant in places]
 
-    return fill
+    return "".join(written), fill
+
+
+def _is_plain(value: Any) -> bool:
+    """A whole number, or a word such as the name of a state."""
+    return type(value) is int or (isinstance(value, str) and value.isascii() and value.isidentifier())
 
 
 def _adapted(value: Any) -> Any:

@@ -20,7 +20,7 @@ from rest_framework.views import APIView
 from labeling.accounts.models import ApiToken
 from labeling.accounts.roles import Role
 from labeling.projects.models import Membership, Project
-from labeling.projects.selectors import projects_of
+from labeling.projects.selectors import project_at, projects_of
 from labeling.projects.text import canonical_json, sha256
 from labeling.web.api import CursorPages, JsonView, Refused, idempotency_key, json_object
 
@@ -49,9 +49,10 @@ class ApiView(JsonView):
 
     def project(self, slug: str, roles: Collection[str] = ANY_ROLE) -> Project:
         """The project, or 404 for those outside it and 403 for those whose role is none of `roles`."""
-        project = self.projects().filter(slug=slug).first()
-        if project is None:
+        found = project_at(user=self.request.user.pk, slug=slug)
+        if not found or self.request.auth.project_slug not in ("", slug):
             raise Http404
+        (project,) = found
         refuse_low_role(project.role, roles)
         return project
 

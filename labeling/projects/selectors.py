@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from labeling.accounts.models import User
+from labeling.database.prepared import prepared
 from labeling.projects.models import Guideline, Membership, Project
 
 
@@ -14,6 +15,14 @@ def projects_of(user: User, *, roles: Collection[str] | None = None) -> QuerySet
     if roles is not None:
         memberships = memberships.filter(role__in=roles)
     return Project.objects.filter(pk__in=memberships.values("project"))
+
+
+@prepared
+def project_at(user: int, slug: str) -> QuerySet[Project]:
+    """The project of this slug if the person is a member of it; `role` says as what."""
+    memberships = Membership.objects.filter(user=user)
+    role = memberships.filter(project=OuterRef("pk")).values("role")[:1]
+    return Project.objects.filter(slug=slug, pk__in=memberships.values("project")).annotate(role=Subquery(role))
 
 
 def membership_of(user: User, project: Project) -> Membership | None:

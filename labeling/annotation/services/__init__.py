@@ -6,6 +6,7 @@ from labeling.annotation.services.judgements import (
     Submission,
     judgement_body,
     revise_judgement,
+    submit_and_take_lease,
     submit_judgement,
 )
 from labeling.annotation.services.leases import (
@@ -63,6 +64,7 @@ __all__ = [
     "set_aside_judgements",
     "settle_report",
     "skip_lease",
+    "submit_and_take_lease",
     "submit_judgement",
     "take_lease",
 ]

@@ -1,5 +1,6 @@
 """Taking judgements: each once, whatever is sent twice, comes late or races another."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,9 @@ from labeling.annotation.checks import Feedback, OnGold
 from labeling.annotation.errors import AlreadyJudged, KeyReused, LeaseLost, NotRevisable
 from labeling.annotation.models import Judgement, Lease, Slot, Task
 from labeling.annotation.queue import free_slots
-from labeling.annotation.selectors import keys_of, shown_completions
+from labeling.annotation.selectors import keys_of, member_at_work, shown_completions
+from labeling.annotation.services.leases import give_lease, with_texts
+from labeling.database.disk import wait_for_disk
 from labeling.database.prepared import insert, prepared, prepared_update
 from labeling.live.services import notify
 from labeling.projects.feedback import PER_COMPLETION, Answer, check_answer, needs_contents
@@ -43,18 +46,48 @@ def submit_judgement(
     AlreadyJudged where the annotator judged the task under another lease, LeaseLost for a skipped lease.
     """
     submission = _submitted(lease=lease, submission_key=submission_key, body=body, at=at or now())
+    return _with_feedback(submission, lease)
+
+
+def submit_and_take_lease(
+    *, lease: Lease, submission_key: str, body: dict[str, Any], holding: Iterable[int] = ()
+) -> tuple[Submission, Lease | None]:
+    """`submit_judgement`, and `take_lease` in the same transaction: one wait for the disk, and for other writers."""
+    project, at = lease.task.project, now()
+    held = set(holding) - {lease.pk}
+    member = member_at_work(lease.annotator, project, held, closing=lease.pk)
+    given: list[Lease | None] = []
+    submission = _submitted(
+        lease=lease, submission_key=submission_key, body=body, at=at,
+        then=lambda: given.append(give_lease(member, held, at)),
+    )  # fmt: skip
+    following = given[0] if given else give_lease(member, held, at)
+    return _with_feedback(submission, lease), following and with_texts(following, project)
+
+
+def _with_feedback(submission: Submission, lease: Lease) -> Submission:
     if not lease.task.is_gold:
         return submission
     submission.judgement.lease = lease
     return replace(submission, feedback=OnGold.answered(submission.judgement))
 
 
-def _submitted(*, lease: Lease, submission_key: str, body: dict[str, Any], at: datetime) -> Submission:
+def _submitted(
+    *,
+    lease: Lease,
+    submission_key: str,
+    body: dict[str, Any],
+    at: datetime,
+    then: Callable[[], object] = lambda: None,
+) -> Submission:
+    """`then` is done in the transaction of a judgement that is new."""
     body_hash = sha256(canonical_json(body))
-    if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
+    # An open lease has no judgement; a key that was used under another lease is found where it collides.
+    if not lease.may_be_answered and (earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease)):
+        wait_for_disk()
         return earlier
-    project = lease.task.project
     answer = _checked(lease, body)
+    judgement = None
     try:
         with transaction.atomic():
             if lease.state == Lease.State.EXPIRED:
@@ -70,15 +103,18 @@ def _submitted(*, lease: Lease, submission_key: str, body: dict[str, Any], at: d
             judgement = _add_judgement(
                 lease, submission_key, body_hash, answer, slot_id=lease.slot_id if owns_slot else None
             )
-            notify(project.live_group, "judgement")
+            notify(lease.task.project.live_group, "judgement")
+            then()
     except IntegrityError:
+        if judgement is not None:
+            raise  # in `then`
         if earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease):
             return earlier
         if lease.state != Lease.State.EXPIRED:
             lease.refresh_from_db(fields=["state"])
             if lease.state == Lease.State.EXPIRED:
                 # It ran out after it was loaded, and the person was given the task again.
-                return _submitted(lease=lease, submission_key=submission_key, body=body, at=at)
+                return _submitted(lease=lease, submission_key=submission_key, body=body, at=at, then=then)
         raise AlreadyJudged(_("You have judged this task already, under another lease")) from None
     return Submission(judgement, is_new=True)
 

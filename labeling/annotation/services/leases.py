@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
@@ -16,7 +16,7 @@ from labeling.annotation.models import Lease, Slot, Task, TaskCompletion, new_pu
 from labeling.annotation.queue import Taken, free_slots, take_slot
 from labeling.annotation.selectors import cap_reached, member_at_work
 from labeling.annotation.services.mixing import mixed_in
-from labeling.database.prepared import insert, prepared
+from labeling.database.prepared import insert_if_free, prepared
 from labeling.live.services import notify
 from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import current_guideline
@@ -32,34 +32,40 @@ def take_lease(
 
     Returns None where nothing is left for them, they hold MAX_OPEN_LEASES already, they have seen as many tasks
     today as the project allows, or the project or their membership is paused. Who is qualifying gets gold tasks alone.
-    A new lease takes four statements, whatever is in the queue: who they are, take a slot, what to show, and the lease;
+    A new lease takes four statements, whatever is in the queue: who they are, take a slot, the lease, and what to show;
     some more, of a fixed number, where `mixed_in` gives one.
     """
-    at = at or now()
     holding = set(holding)
     member = member_at_work(annotator, project, holding)
+    lease = give_lease(member, holding, at or now())
+    return lease and with_texts(lease, member.project)
+
+
+def give_lease(member: Membership | None, holding: set[int], at: datetime) -> Lease | None:
+    """All of `take_lease` that writes, for who was found to be at work; in the caller's transaction, if there is one."""
     if member is None:
         return None
     if member.n_open > member.n_held:
         if lease := _held_lease(member, holding, at):
             return lease
-        member = member_at_work(annotator, project, holding)
+        member = member_at_work(member.user, member.project, holding)
     is_open = member.project.state == Project.State.OPEN and member.state != Membership.State.PAUSED
     if not is_open or member.n_open >= MAX_OPEN_LEASES:
         return None
     for _attempt in range(20):
-        try:
-            with transaction.atomic():
-                if _cap_reached_for_good(member, at):
-                    return None
-                expires_at = at + timedelta(seconds=member.project.lease_seconds)
-                taken = mixed_in(member, at=at, expires_at=expires_at)
-                if taken is None and member.state == Membership.State.ACTIVE:
-                    taken = take_slot(member, expires_at=expires_at)
-                if taken is not None:
-                    return _lease_taken(taken, member, at)
-        except IntegrityError:
-            continue  # another request of the same person took another slot of this very task
+        with transaction.atomic(savepoint=False):
+            if _cap_reached_for_good(member, at):
+                return None
+            expires_at = at + timedelta(seconds=member.project.lease_seconds)
+            taken = mixed_in(member, at=at, expires_at=expires_at)
+            if taken is None and member.state == Membership.State.ACTIVE:
+                taken = take_slot(member, expires_at=expires_at)
+            if taken is not None:
+                if lease := _lease_of(taken, member, expires_at):
+                    return lease
+                # Another request of the same person took another slot of this very task.
+                free_slots(Slot.objects.filter(pk=taken.slot_id))
+                continue
         if not free_expired_leases(project=member.project, at=at):
             return None
     return None
@@ -88,33 +94,34 @@ def _cap_reached_for_good(member: Membership, at: datetime) -> bool:
     return cap_reached(member.user, member.project, at)
 
 
+def _lease_of(taken: Taken, member: Membership, expires_at: datetime) -> Lease | None:
+    lease = Lease(
+        slot_id=taken.slot_id,
+        task_id=taken.task_id,
+        annotator=member.user,
+        guideline=member.project.guideline,
+        order_shown=taken.order,
+        expires_at=expires_at,
+    )
+    return lease if insert_if_free(lease) else None
+
+
+def with_texts(lease: Lease, project: Project) -> Lease:
+    """A lease just given, with its task and all that the page shows of it: one statement, none if that is known."""
+    if not Lease.task.is_cached(lease):
+        found = _shown_of(task=lease.task_id)
+        lease.task = found[0].task if found else Task.objects.select_related("prompt").get(pk=lease.task_id)
+        lease.task.project = project
+        lease.texts = {row.completion_id: row.completion.content for row in found}
+    return lease
+
+
 @prepared
 def _shown_of(task: int) -> QuerySet[TaskCompletion]:
     """All that the page shows of a task, its prompt once a completion."""
     return (
         TaskCompletion.objects.filter(task=task).select_related("task__prompt", "completion").order_by("completion_id")
     )
-
-
-def _lease_taken(taken: Taken, member: Membership, at: datetime) -> Lease:
-    found = [(row.task, row.completion) for row in _shown_of(task=taken.task_id)]
-    task = found[0][0] if found else Task.objects.select_related("prompt").get(pk=taken.task_id)
-    task.project = member.project
-    order = list(taken.order or [completion.pk for _task, completion in found])
-    if taken.order is None:
-        random.SystemRandom().shuffle(order)
-    lease = insert(
-        Lease(
-            slot_id=taken.slot_id,
-            task=task,
-            annotator=member.user,
-            guideline=member.project.guideline,
-            order_shown=order,
-            expires_at=at + timedelta(seconds=member.project.lease_seconds),
-        )
-    )
-    lease.texts = {completion.pk: completion.content for _task, completion in found}
-    return lease
 
 
 def open_leased_task(

@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from labeling.annotation.models import Judgement, Lease, Slot, Task, TaskCompletion, new_public_id
-from labeling.annotation.queue import Taken, free_for
+from labeling.annotation.queue import Taken, free_for, shuffled
 from labeling.projects.models import Membership, Project
 from labeling.projects.quality_settings import quality_of
 from labeling.projects.text import canonical_json, sha256
@@ -127,4 +127,4 @@ def _show(
         task=shown, project=member.project, number=1, state=Slot.State.LEASED, expires_at=expires_at,
         holder=member.user,
     )  # fmt: skip
-    return Taken(slot.pk, shown.pk, order)
+    return Taken(slot.pk, shown.pk, order or shuffled(ids))
