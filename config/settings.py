@@ -117,9 +117,12 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     }
     # Tests use a file too: threads and processes of a test share it, which memory would not allow.
     DATABASES["default"]["TEST"] = {"NAME": str(HOME / "test.sqlite3")}
-else:
+elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    DATABASES["default"]["ENGINE"] = "labeling.database.postgresql"
     # Statements here are many and small: compiling one takes longer than running it.
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("options", "-c jit=off")
+else:
+    raise ImproperlyConfigured("PREFLOOP_DATABASE_URL names neither SQLite nor PostgreSQL")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 FILES = HOME / "files"  # snapshots, images

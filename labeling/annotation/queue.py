@@ -23,6 +23,7 @@ from django.db import connection
 from django.db.models import BigIntegerField, Case, Exists, F, OuterRef, Q, QuerySet, When
 
 from labeling.annotation.models import Lease, Slot, TaskCompletion
+from labeling.database.prepared import cursor_for_prepared
 from labeling.projects.models import Membership, Project
 
 _A_PRIORITY = 2**40  # more than there will be tasks
@@ -96,9 +97,11 @@ def take_slot(member: Membership, expires_at: datetime) -> Taken | None:
     for pool in [*member.pool_ids, None]:
         of_pool = "IS NULL" if pool is None else f"= {int(pool)}"
         place = int(places.get(str(pool or ""), _FRONT_ENDS))
-        for position in (f"< {_FRONT_ENDS}", f"> {place}"):
+        parameters[f"place_{pool}"] = place
+        # The place as a number of 64 bits, whichever it is.
+        for position in (f"< {_FRONT_ENDS}", f"> CAST(%(place_{pool})s AS bigint)"):
             candidates.append(_CANDIDATE.format(pool=of_pool, position=position, lock=lock))
-    with connection.cursor() as cursor:
+    with cursor_for_prepared() as cursor:
         cursor.execute(_TAKE.format(candidates=", ".join(candidates), ids=_IDS[connection.vendor]), parameters)
         found = cursor.fetchone()
     if found is None:

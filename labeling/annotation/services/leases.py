@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
@@ -18,7 +18,7 @@ from labeling.annotation.selectors import cap_reached, member_at_work
 from labeling.annotation.services.mixing import mixed_in
 from labeling.database.prepared import insert_if_free, prepared
 from labeling.live.services import notify
-from labeling.projects.models import Membership, Project, Prompt
+from labeling.projects.models import Completion, Membership, Project, Prompt
 from labeling.projects.selectors import current_guideline
 from labeling.projects.text import canonical_json, sha256
 
@@ -112,15 +112,17 @@ def with_texts(lease: Lease, project: Project) -> Lease:
         found = _shown_of(task=lease.task_id)
         lease.task = found[0].task if found else Task.objects.select_related("prompt").get(pk=lease.task_id)
         lease.task.project = project
-        lease.texts = {row.completion_id: row.completion.content for row in found}
+        lease.texts = {row.completion_id: row.text for row in found}
     return lease
 
 
 @prepared
 def _shown_of(task: int) -> QuerySet[TaskCompletion]:
-    """All that the page shows of a task, its prompt once a completion."""
+    """All that the page shows of a task: a row a completion, each with the task and its prompt."""
+    # Not joined: PostgreSQL, before it has statistics, would read all completions there are for it.
+    text = Completion.objects.filter(pk=OuterRef("completion")).values("content")
     return (
-        TaskCompletion.objects.filter(task=task).select_related("task__prompt", "completion").order_by("completion_id")
+        TaskCompletion.objects.filter(task=task).select_related("task__prompt").annotate(text=Subquery(text)).order_by("pk")
     )
 
 

@@ -15,11 +15,13 @@ from labeling.annotation.services import (
     create_tasks_for_prompts,
     free_expired_leases,
     judgement_body,
+    judgements,
     open_leased_task,
     renew_lease,
     revise_judgement,
     save_draft,
     skip_lease,
+    submit_and_take_lease,
     submit_judgement,
     take_lease,
 )
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.django_db
 
 RANKING = {"ranking": [["b"], ["a", "c"]], "seconds": 4.5}
 OTHER = {"ranking": [["a"], ["b"], ["c"]]}
+SAVEPOINT = 2  # statements, where a transaction is inside that of the test
 
 
 @pytest.fixture
@@ -321,13 +324,28 @@ def test_a_judgement_names_its_guideline_version_and_the_kind_of_its_annotator(f
 
 
 def test_leasing_and_submitting_stay_within_their_statements(
-    filled_project, annotator, django_assert_max_num_queries
+    filled_project, annotator, django_assert_num_queries
 ):
-    with django_assert_max_num_queries(9):  # 2 of them a savepoint, in tests
+    with django_assert_num_queries(4):
         lease = take_lease(project=filled_project, annotator=annotator)
     lease = Lease.objects.select_related("task__project", "annotator").get(pk=lease.pk)
-    with django_assert_max_num_queries(9):
+    with django_assert_num_queries(5 + SAVEPOINT):
         submit_judgement(lease=lease, submission_key="k", body=RANKING)
+    lease = take_lease(project=filled_project, annotator=annotator)
+    with django_assert_num_queries(9 + SAVEPOINT):
+        done, following = submit_and_take_lease(lease=lease, submission_key="l", body=RANKING)
+        assert done.is_new and following.task.prompt.messages and len(following.texts) == 3
+
+
+def test_what_was_read_is_on_the_disk_before_it_is_called_kept(one_task, annotator, monkeypatch):
+    """Somebody else may have committed it and been killed before the disk had it."""
+    lease = take_lease(project=one_task.project, annotator=annotator)
+    submit_judgement(lease=lease, submission_key="k", body=RANKING)
+    waited = []
+    monkeypatch.setattr(judgements, "wait_for_disk", lambda: waited.append(True))
+    lease.refresh_from_db()
+    assert not submit_judgement(lease=lease, submission_key="k", body=RANKING).is_new
+    assert waited
 
 
 def test_what_annotators_wrote_is_not_put_into_new_tasks(filled_project, annotator):

@@ -1,15 +1,18 @@
 """Threads and processes wait for one another's writes in line; a writer outside is waited for as SQLite does."""
 
 import fcntl
+import itertools
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from labeling.database.sqlite import base
 from labeling.live.models import Event
@@ -132,3 +135,83 @@ def test_readers_do_not_stand_in_the_line():
     done.set()
     writer.join()
     assert Event.objects.count() == 1
+
+
+def test_what_was_committed_outlives_a_power_cut(tmp_path, monkeypatch):
+    """Of the log, only what was synced by then is taken along; every commit that came back must be in it."""
+    path = Path(connection.settings_dict["NAME"])
+    n_synced, lock, taken = 0, threading.Lock(), itertools.count()
+
+    def to_disk(file: int) -> None:
+        nonlocal n_synced
+        size = os.fstat(file).st_size  # what comes after this may not be on the disk
+        os.fsync(file)
+        with lock:
+            n_synced = max(n_synced, size)
+
+    def cut() -> Path:
+        with lock:
+            log = Path(f"{path}-wal").read_bytes()[:n_synced]
+            after = tmp_path / f"{next(taken)}.sqlite3"
+            after.write_bytes(path.read_bytes())
+        Path(f"{after}-wal").write_bytes(log)
+        return after
+
+    def work(number: int) -> None:
+        for turn in range(3):
+            write(f"{number}-{turn}")
+            with sqlite3.connect(cut()) as kept:
+                assert kept.execute(
+                    'SELECT count(*) FROM live_event WHERE "group" = ?', [f"{number}-{turn}"]
+                ).fetchone() == (2,)
+            kept.close()
+
+    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    monkeypatch.setattr(base, "_to_disk", to_disk)
+    in_threads(6, work)
+    assert next(taken) == 18 and n_synced
+
+
+def test_nobody_waits_for_the_disk_of_another_and_a_statement_alone_is_left_to_sqlite(monkeypatch):
+    at_disk, may_go_on = threading.Event(), threading.Event()
+
+    def slow_disk(_file: int) -> None:
+        if not at_disk.is_set():
+            at_disk.set()
+            assert may_go_on.wait(30)
+
+    monkeypatch.setattr(base, "_to_disk", slow_disk)
+    first = threading.Thread(target=in_threads, args=(1, lambda number: write("first")))
+    first.start()
+    assert at_disk.wait(30)
+    in_threads(2, lambda number: write(str(number)))
+    assert first.is_alive()
+    may_go_on.set()
+    first.join(30)
+    assert Event.objects.count() == 6
+
+    def of_threads(_number: int) -> tuple[int, int, int]:
+        def synchronous() -> int:
+            return connection.cursor().execute("PRAGMA synchronous").fetchone()[0]
+
+        before = synchronous()
+        with transaction.atomic():
+            inside = synchronous()
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            1 / 0  # noqa: B018
+        return before, inside, synchronous()
+
+    full, normal = 2, 1
+    assert in_threads(1, of_threads) == [(full, normal, full)]
+
+
+def test_a_disk_that_fails_is_no_commit_that_succeeded(monkeypatch):
+    def broken(_file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(base, "_to_disk", broken)
+    with pytest.raises(OperationalError, match="disk would not take what was written"):
+        write("lost")
+    monkeypatch.undo()
+    write("after")
+    assert Event.objects.filter(group="after").count() == 2
