@@ -113,7 +113,7 @@ def take_slot(member: Membership, expires_at: datetime) -> Taken | None:
             "version": project.queue_version, "since": time.time(), **places, str(pool or ""): position - 1,
         }  # fmt: skip
         Membership.objects.filter(pk=member.pk).update(queue_places=member.queue_places)
-    return Taken(slot_id, task_id, shuffled(map(int, completions.split(","))))
+    return Taken(slot_id, task_id, shuffled(map(int, completions.split(",") if completions else ())))
 
 
 def shuffled(completions: Iterable[int]) -> list[int]:

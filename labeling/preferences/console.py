@@ -12,8 +12,8 @@ from labeling.accounts.roles import TRAINING
 from labeling.preferences.errors import BadFilter, NothingToFreeze, UnknownView
 from labeling.preferences.forms import SnapshotForm
 from labeling.preferences.models import Snapshot
-from labeling.preferences.rows import judgements_chosen
-from labeling.preferences.services import SPLITS, complete_filters, create_snapshot
+from labeling.preferences.rows import judgements_chosen, n_left_out_as_unfit
+from labeling.preferences.services import SPLITS, complete_filters, complete_policy, create_snapshot
 from labeling.preferences.views_of_snapshots import FILE_FORMATS, VIEWS, rows_in, view_file
 from labeling.projects.console_access import add_errors, console_page, keyset_page, show
 from labeling.projects.models import Project
@@ -46,7 +46,7 @@ def new_snapshot(request: HttpRequest, project: Project) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             if "preview" in request.POST:
-                preview = counts(project, form.filters())
+                preview = counts(project, form.filters(), form.policy())
             else:
                 snapshot = create_snapshot(
                     project=project, created_by=request.user, name=form.cleaned_data["name"], filters=form.filters(),
@@ -60,16 +60,17 @@ def new_snapshot(request: HttpRequest, project: Project) -> HttpResponse:
         except NothingToFreeze as error:
             form.add_error(None, str(error))
     elif request.method != "POST":
-        preview = counts(project, {})
+        preview = counts(project, {}, {})
     if preview is not None and request.headers.get("HX-Request"):
         return show(request, "console/preferences/_preview.html", project, preview=preview)
     status = 422 if form.is_bound and not form.is_valid() else 200
     return show(request, "console/preferences/new.html", project, form=form, preview=preview, status=status)
 
 
-def counts(project: Project, filters: dict[str, Any]) -> dict[str, Any]:
-    """How many judgements, tasks and annotators of each kind would pass, and what they hold. Two queries."""
-    chosen = judgements_chosen(project, complete_filters(filters))
+def counts(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
+    """How many judgements, tasks and annotators of each kind would pass, and what they hold. Three queries."""
+    filters, policy = complete_filters(filters), complete_policy(policy)
+    chosen = judgements_chosen(project, filters, policy)
     totals = chosen.aggregate(
         judgements=Count("pk"), tasks=Count("task", distinct=True), prompts=Count("task__prompt", distinct=True),
         ranked=Count("pk", filter=~Q(ranking=[])),
@@ -81,7 +82,8 @@ def counts(project: Project, filters: dict[str, Any]) -> dict[str, Any]:
         .annotate(n=Count("pk"), people=Count("annotator", distinct=True))
     )
     holding = [("rank", totals["ranked"]), *((words, totals[part]) for part, words in PARTS.items())]
-    return totals | {"kinds": list(kinds), "holding": [(words, n) for words, n in holding if n]}
+    unfit = n_left_out_as_unfit(project, filters, policy)
+    return totals | {"unfit": unfit, "kinds": list(kinds), "holding": [(words, n) for words, n in holding if n]}
 
 
 @require_safe

@@ -50,7 +50,7 @@ class SnapshotForm(forms.Form):
     )
     adjudications = forms.ChoiceField(
         choices=[
-            ("use", "what a reviewer settled decides the pairs of its task"),
+            ("use", "what a reviewer settled decides the pairs of its task, and unfit tasks are left out"),
             ("ignore", "the majority of the votes decides everywhere"),
         ],
         widget=forms.RadioSelect,

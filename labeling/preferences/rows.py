@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 
 from labeling.annotation.models import Judgement, Slot, Task
 from labeling.annotation.selectors import KEYS
@@ -35,8 +35,11 @@ def is_correction(pair: Row) -> bool:
     return pair["edited"] is not None and pair["edited"] == pair["chosen"]
 
 
-def judgements_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Judgement]:
-    """Standing judgements (not superseded, surplus or set aside) that pass the snapshot's filters."""
+def judgements_chosen(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> QuerySet[Judgement]:
+    """Standing judgements (not superseded, surplus or set aside) that pass the snapshot's filters.
+
+    Those on tasks that a reviewer found unfit are left out where the policy uses what reviewers settled.
+    """
     found = Judgement.objects.filter(project=project, superseded_by=None, slot__isnull=False)
     found = found.exclude(slot__state=Slot.State.VOID)
     found = found.filter(task__purpose__in=filters["purposes"])
@@ -46,19 +49,38 @@ def judgements_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Jud
         found = found.filter(annotator_kind__in=filters["annotator_kinds"])
     if filters["up_to_judgement"]:
         found = found.filter(pk__lte=filters["up_to_judgement"])
+    if policy["adjudications"] == "use":
+        found = found.filter(~Exists(_found_unfit(project, filters).filter(task=OuterRef("task"))))
     return found
 
 
 def adjudications_chosen(project: Project, filters: dict[str, Any]) -> QuerySet[Adjudication]:
     """Rankings that reviewers settled, as they stood at the newest adjudication that the filters take in."""
-    bound = filters["up_to_adjudication"]
-    found = Adjudication.objects.filter(project=project, pk__lte=bound, outcome=Adjudication.Outcome.RANKING)
-    return found.exclude(ranking=[]).exclude(superseded_by__pk__lte=bound)
+    return _standing(project, filters).filter(outcome=Adjudication.Outcome.RANKING).exclude(ranking=[])
+
+
+def n_left_out_as_unfit(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> int:
+    """How many tasks would be in the snapshot, had no reviewer found them unfit."""
+    if policy["adjudications"] != "use":
+        return 0
+    others = judgements_chosen(project, filters, {**policy, "adjudications": "ignore"})
+    return _found_unfit(project, filters).filter(task__in=others.values("task")).count()
+
+
+def _found_unfit(project: Project, filters: dict[str, Any]) -> QuerySet[Adjudication]:
+    return _standing(project, filters).filter(outcome=Adjudication.Outcome.UNFIT)
+
+
+def _standing(project: Project, filters: dict[str, Any]) -> QuerySet[Adjudication]:
+    found, bound = Adjudication.objects.filter(project=project), filters["up_to_adjudication"]
+    if bound is None:  # nothing is being frozen yet
+        return found.filter(superseded_by=None)
+    return found.filter(pk__lte=bound).exclude(superseded_by__pk__lte=bound)
 
 
 def task_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> Iterator[TaskRows]:
     """The rows of each task that has a chosen judgement, in a fixed order."""
-    chosen = judgements_chosen(project, filters)
+    chosen = judgements_chosen(project, filters, policy)
     tasks = (
         Task.objects.filter(project=project, pk__in=chosen.values("task"))
         .select_related("prompt")

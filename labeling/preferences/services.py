@@ -18,7 +18,13 @@ from labeling.annotation.models import Judgement, Task
 from labeling.live.services import notify
 from labeling.preferences.errors import BadFilter, NothingToFreeze
 from labeling.preferences.models import Snapshot
-from labeling.preferences.rows import adjudications_chosen, is_correction, judgements_chosen, task_rows
+from labeling.preferences.rows import (
+    adjudications_chosen,
+    is_correction,
+    judgements_chosen,
+    n_left_out_as_unfit,
+    task_rows,
+)
 from labeling.preferences.supervised import sft_rows, unpaired_rows
 from labeling.projects.models import Project
 
@@ -183,10 +189,11 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
             file.flush()
             os.fsync(file.fileno())
             file.close()
-    for pk in judgements_chosen(project, filters).order_by("pk").values_list("pk", flat=True).iterator():
+    chosen = judgements_chosen(project, filters, policy)
+    for pk in chosen.order_by("pk").values_list("pk", flat=True).iterator():
         judgement_ids.update(b"%d\n" % pk)
     if n_adjudicated_tasks:
-        of_tasks = adjudications_chosen(project, filters).filter(task__in=judgements_chosen(project, filters).values("task"))
+        of_tasks = adjudications_chosen(project, filters).filter(task__in=chosen.values("task"))
         for pk in of_tasks.order_by("pk").values_list("pk", flat=True).iterator():
             adjudication_ids.update(b"%d\n" % pk)
     file_hashes = {name: digest.hexdigest() for name, digest in digests.items()}
@@ -199,6 +206,7 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
         "n_correction_pairs": n_correction_pairs,
         "n_adjudicated_tasks": n_adjudicated_tasks,
         "n_adjudicated_pairs": n_adjudicated_pairs,
+        "n_unfit_tasks": n_left_out_as_unfit(project, filters, policy),
         **{f"n_{part}": n for part, n in said.items()},
         "views": views,
         "n_groups": {split: len(groups[split]) for split in SPLITS},
@@ -213,7 +221,7 @@ def _write_rows(project: Project, filters: dict[str, Any], policy: dict[str, Any
         "project": project.slug,
         "guideline_versions": sorted(
             set(
-                Judgement.objects.filter(pk__in=judgements_chosen(project, filters).values("pk"))
+                Judgement.objects.filter(pk__in=chosen.values("pk"))
                 .exclude(guideline=None)
                 .values_list("guideline__version", flat=True)
             )

@@ -21,12 +21,13 @@ from labeling.annotation.services import (
 )
 from labeling.live.models import Event
 from labeling.preferences.rows import judgements_chosen
+from labeling.preferences.services import complete_filters, complete_policy
 from labeling.projects.models import Membership
 from tests import factories
 from tests.api_caller import Caller
 
 RANKING = {"ranking": [["a"], ["b", "c"]]}
-ALL = {"purposes": ["preference"], "iterations": [], "annotator_kinds": [], "up_to_judgement": None}
+ALL = complete_filters({})
 
 
 def put_aside(project, annotator, **more) -> int:
@@ -58,7 +59,7 @@ def test_the_judgement_stays_and_its_task_is_open_again(project, lead, annotator
     assert (row.by, row.reason, row.judgement.annotator) == (lead, "in a hurry", annotator)
     figures = queue_figures(project)
     assert (figures.n_tasks_done, figures.n_slots, figures.n_done, figures.n_free) == (0, 6, 3, 3)
-    assert standing_judgements(project).count() == judgements_chosen(project, ALL).count() == 3
+    assert standing_judgements(project).count() == judgements_chosen(project, ALL, complete_policy({})).count() == 3
 
 
 def test_somebody_else_is_given_it_first_and_never_the_same_person(project, reviewer, annotator, judged):
@@ -92,7 +93,7 @@ def test_revisions_are_set_aside_with_what_they_revise(project, annotator, judge
         judgement=first.superseded_by, submission_key="again-2", body={"ranking": [["b"], ["a", "c"]]}
     ).judgement
     assert not standing_judgements(project).filter(annotator=annotator).exists()
-    assert not judgements_chosen(project, ALL).filter(pk=revision.pk).exists()
+    assert not judgements_chosen(project, ALL, complete_policy({})).filter(pk=revision.pk).exists()
 
 
 def test_late_answers_are_set_aside_without_another_in_their_place(project, annotator, other_annotator):

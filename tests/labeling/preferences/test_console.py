@@ -91,5 +91,5 @@ def test_a_snapshot_without_pairs_says_what_it_holds_and_offers_no_training(clie
 
 def test_the_counts_take_as_many_queries_whatever_is_judged(filled_project, annotator, django_assert_num_queries):
     factories.judge_all(filled_project, annotator)
-    with django_assert_num_queries(2):
-        assert counts(filled_project, {})["holding"] == [("rank", 5)]
+    with django_assert_num_queries(3):
+        assert counts(filled_project, {}, {})["holding"] == [("rank", 5)]

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labeling.annotation.services import revise_judgement, submit_judgement, take_lease
+from labeling.preferences.console import counts
 from labeling.preferences.errors import BadFilter, NothingToFreeze
 from labeling.preferences.models import Snapshot
 from labeling.preferences.services import create_snapshot, snapshots_folder
@@ -216,6 +217,27 @@ def test_what_a_reviewer_settled_decides_the_pairs_of_its_task(judged, reviewer)
     manifest = snapshot.manifest
     assert (manifest["n_adjudicated_tasks"], manifest["n_adjudicated_pairs"]) == (1, 3)
     assert manifest["adjudication_ids_sha256"] != before.manifest["adjudication_ids_sha256"]
+
+
+def test_a_task_found_unfit_is_left_out_unless_the_policy_leaves_all_to_the_votes(judged, reviewer, lead):
+    before = create_snapshot(project=judged, created_by=None)
+    task = judged.tasks.first()
+    unfit = adjudicate(task=task, by=reviewer, submission_key="u", outcome="unfit").adjudication
+    snapshot = create_snapshot(project=judged, created_by=None)
+    assert pairs_and_votes(snapshot, task) == ([], []) and pairs_and_votes(before, task) != ([], [])
+    assert snapshot.manifest["n_unfit_tasks"] == 1 and before.manifest["n_unfit_tasks"] == 0
+    assert snapshot.n_judgements == before.n_judgements - 2
+    assert snapshot.manifest["judgement_ids_sha256"] != before.manifest["judgement_ids_sha256"]
+    assert counts(judged, {}, {})["unfit"] == 1 and counts(judged, {}, {})["judgements"] == snapshot.n_judgements
+    assert counts(judged, {}, {"adjudications": "ignore"})["unfit"] == 0
+    assert create_snapshot(project=judged, created_by=None, policy={"adjudications": "ignore"}) == before
+    # As of before it was found unfit, it is there; nobody judged it in another iteration.
+    assert create_snapshot(project=judged, created_by=None, filters=before.filters) == before
+    assert counts(judged, {"iterations": [7]}, {})["unfit"] == 0
+    # What another reviewer settles instead counts again.
+    settle(task, lead, [[2], [1], [0]], supersedes=unfit.pk)
+    assert pairs_and_votes(create_snapshot(project=judged, created_by=None), task)[0]
+    assert create_snapshot(project=judged, created_by=None, filters=snapshot.filters) == snapshot
 
 
 def test_a_policy_can_leave_everything_to_the_votes(judged, reviewer):
