@@ -30,6 +30,11 @@ class TaskRows:
     pairs: list[Row]
 
 
+def pair_id(task: str, chosen: str, rejected: str) -> str:
+    """Of the task's public id and what names the two sides within it: keys, of completions in order of their id."""
+    return sha256(f"{task}:{chosen}:{rejected}")[:16]
+
+
 def is_correction(pair: Row) -> bool:
     """Whether a row of `pairs` is an edit over something, not a comparison of two completions that were shown."""
     return pair["edited"] is not None and pair["edited"] == pair["chosen"]
@@ -186,7 +191,7 @@ class _RowsOf:
             margin = self.policy["margins"].get(str(round(pair.strength))) if pair.strength else None
             rows.append(
                 self.pair_row(
-                    id=f"{self.task.public_id}:{self.keys[chosen.pk]}:{self.keys[rejected.pk]}",
+                    id=pair_id(self.task.public_id, self.keys[chosen.pk], self.keys[rejected.pk]),
                     chosen=chosen.content,
                     rejected=rejected.content,
                     chosen_source=self.source(chosen),
@@ -224,7 +229,7 @@ class _RowsOf:
                     edit = f"{self.keys[corrected]} by {writer}"
                     rows.append(
                         self.pair_row(
-                            id=f"{self.task.public_id}:{edit}:{self.keys[pk]}",
+                            id=pair_id(self.task.public_id, edit, self.keys[pk]),
                             chosen=text,
                             rejected=self.by_pk[pk].content,
                             chosen_source=dict.fromkeys(("model", "revision", "adapter", "sampling", "seed"))
@@ -250,7 +255,7 @@ class _RowsOf:
         """A row of `pairs`; `judgements` are those whose reasons, and flags on `flagged`, belong to it."""
         prompt = self.task.prompt
         return rest | {
-            "id": sha256(id)[:16],
+            "id": id,
             "group_id": prompt.group_id,
             "iteration": self.task.iteration,
             "prompt": prompt.messages,

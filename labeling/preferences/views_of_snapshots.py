@@ -6,9 +6,9 @@ A file that stays the same can be sent in pieces, resumed by HTTP range and veri
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby, islice, permutations
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from labeling.annotation.models import Task
 from labeling.preferences.errors import UnknownView
 from labeling.preferences.models import Snapshot
+from labeling.preferences.rows import pair_id
 from labeling.preferences.services import SPLITS, snapshots_folder
 from labeling.preferences.supervised import sft_rows, unpaired_rows
 
@@ -215,6 +216,22 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def preference_rows(snapshot: Snapshot, split: str) -> Iterator[Row]:
-    """Rows of the `preference` view, for the run folder."""
+    """Rows of the `preference` view, each with its `id`, for the run folder."""
     for row in read_rows(snapshots_folder() / snapshot.folder / f"pairs.{split}.jsonl"):
-        yield _preference(row)
+        yield _preference(row) | {"id": row["id"]}
+
+
+def compared_in(snapshot: Snapshot, ids: Collection[str]) -> Iterator[tuple[str, str, str, str]]:
+    """What pairs of two ranked completions compare: (id of the pair, of its task, key of chosen, key of rejected).
+
+    A pair's id says it all, but not to be read back; so those of every task are made again.
+    """
+    for split in SPLITS:
+        seen = None
+        for vote in read_rows(snapshots_folder() / snapshot.folder / f"votes.{split}.jsonl"):
+            if vote["task"] == seen:
+                continue
+            seen = vote["task"]
+            for chosen, rejected in permutations([completion["key"] for completion in vote["completions"]], 2):
+                if (id := pair_id(seen, chosen, rejected)) in ids:
+                    yield id, seen, chosen, rejected

@@ -30,6 +30,7 @@ def test_columns_and_defaults(run_folder: RunFolder) -> None:
         "weight": 1.0,
         "group_id": json.dumps(user("Hi")),
         "tie": False,
+        "id": None,
     }
 
 
@@ -45,6 +46,7 @@ def test_columns_and_defaults(run_folder: RunFolder) -> None:
         ({"weight": "much"}, "must be a finite number"),
         ({"margin": float("nan")}, "must be a finite number"),
         ({"tie": "no"}, "must be true or false"),
+        ({"id": 7}, "it must be a text"),
     ],
 )
 def test_malformed_rows_are_named_by_file_and_line(run_folder: RunFolder, change: dict, complaint: str) -> None:

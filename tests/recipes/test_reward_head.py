@@ -1,5 +1,6 @@
 """The cached-embedding reward model."""
 
+import json
 from pathlib import Path
 
 import numpy
@@ -13,9 +14,12 @@ from training.recipes.reward_head import (
     RewardHeadArguments,
     bradley_terry_loss,
     fit_weights,
+    is_calibrated,
     main,
     posterior_precision,
+    right_where_sure,
     solve,
+    temperature,
 )
 from training.sampling.reward_head import FeatureMap, RewardHead
 
@@ -38,6 +42,13 @@ def test_planted_weights_are_recovered_within_their_posterior() -> None:
         bradley_terry_loss(pairs.difference @ step, pairs.target, pairs.weight) for step in fit_weights(pairs, 1, 50)
     ]
     assert losses[-1] < losses[0] < 0.6932
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.2, 1, 5, 20, 1000])
+def test_the_solution_does_not_depend_on_the_units(scale: float) -> None:
+    pairs = synthetic_pairs(4000, numpy.array([2.0, -1.0]))
+    scaled = Pairs(pairs.difference * scale, pairs.target, pairs.weight, pairs.group)
+    assert solve(scaled, 1e-9, 100) * scale == pytest.approx(solve(pairs, 1e-9, 100), rel=1e-4)
 
 
 def test_a_weight_of_two_is_the_same_as_the_pair_twice() -> None:
@@ -141,3 +152,42 @@ def test_the_command_line_reports_errors_as_events(run_folder: RunFolder) -> Non
     assert launch(KIND, main, (RewardHeadArguments,), arguments) == 1
     *_, event = read_events(folder)
     assert "No model folder at /models/missing" in event["message"]
+
+
+def test_it_is_sure_of_the_opposite_where_labels_were_turned_round(run_folder: RunFolder, tiny_model: Path) -> None:
+    train, held_out = planted_rows(range(80)), planted_rows(range(80, 100))
+    rows = train + held_out
+    for number, row in enumerate(rows):
+        row["id"] = f"p{number}"
+    # The second of each three is the best against the worst.
+    turned = [train[1 + 3 * group] for group in range(0, 80, 16)] + [held_out[1]]
+    for row in turned:
+        row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
+    del train[0]["id"]
+    folder = run_folder(train, held_out)
+    main(RewardHeadArguments(run_dir=folder, model=str(tiny_model)))
+    result = read_result(folder)
+    beliefs = {row["id"]: row["probability"] for row in map(json.loads, (folder / "beliefs.jsonl").open())}
+    assert len(beliefs) == 299 and all(0 < value < 1 for value in beliefs.values())
+    assert {id for id, value in beliefs.items() if value <= 0.1} == {row["id"] for row in turned}
+    figure = result["figures"]["right_where_sure"]
+    assert figure["n"] >= 100 and figure["value"] == pytest.approx(1 - 6 / figure["n"])
+    assert result["calibration"]["is_calibrated"]
+
+
+def test_labels_that_say_little_make_it_sure_of_nothing(run_folder: RunFolder, tiny_model: Path) -> None:
+    folder = run_folder(planted_rows(range(60), noise=0.45), planted_rows(range(60, 80), noise=0.45))
+    main(RewardHeadArguments(run_dir=folder, model=str(tiny_model)))
+    assert not read_result(folder)["calibration"]["is_calibrated"]
+    assert (folder / "beliefs.jsonl").read_text() == ""  # the pairs had no ids
+
+
+def test_margins_become_log_odds() -> None:
+    pairs = synthetic_pairs(4000, numpy.array([2.0]))
+    assert temperature(pairs.difference[:, 0] * 5, pairs, 100) == pytest.approx(2 / 5, rel=0.1)
+    probability = numpy.array([0.95, 0.95, 0.05, 0.5, 0.99])
+    figure = right_where_sure(probability, numpy.array([1, 1, 1, 1, 0.5]), numpy.arange(5))
+    assert (figure["n"], figure["value"]) == (3, pytest.approx(2 / 3))
+    assert not is_calibrated(figure)
+    assert is_calibrated({"n": 20, "low": 0.8}) and not is_calibrated({"n": 19, "low": 0.9})
+    assert not is_calibrated(right_where_sure(numpy.full(5, 0.5), numpy.ones(5), numpy.arange(5)))

@@ -19,6 +19,7 @@ PREFERENCE_FEATURES = Features(
         "weight": Value("float64"),
         "group_id": Value("string"),
         "tie": Value("bool"),
+        "id": Value("string"),
     }
 )
 
@@ -34,7 +35,7 @@ def load_preferences(dataset_dir: Path) -> DatasetDict:
 
     Columns: `prompt`, `chosen`, `rejected` (messages), `margin` (float or None), `weight` (float, not negative,
     default 1), `group_id` (string, default: the prompt's own text), `tie` (bool, default False; `chosen` and
-    `rejected` are then in no particular order). Further columns are left out. `eval` is missing from the
+    `rejected` are then in no particular order), `id` (string or None). Further columns are left out. `eval` is missing from the
     result when the file is missing or empty; an empty `train.jsonl` is an error.
 
     Raises DatasetError for malformed rows, and where one group_id is in both splits.
@@ -146,6 +147,7 @@ def _read_pairs(path: Path) -> list[Row]:
                 "weight": 1.0 if row.get("weight") is None else float(row["weight"]),
                 "group_id": json.dumps(_plain(row["prompt"])) if group is None else str(group),
                 "tie": bool(row.get("tie")),
+                "id": row.get("id"),
             }
         )
     return rows
@@ -185,6 +187,8 @@ def _check_pair(row: Row) -> str | None:
             return f"`weight` is {value}, it cannot be negative"
     if not isinstance(row.get("tie", False), bool | None):
         return f"`tie` is {row['tie']!r}, it must be true or false"
+    if not isinstance(row.get("id"), str | None):
+        return f"`id` is {row['id']!r}, it must be a text"
     return None
 
 

@@ -8,11 +8,14 @@ LoRA reward model's at a small fraction of the time; where that is not enough, u
 Ties count as half a win for either side, and each pair's `weight` multiplies its log likelihood, exactly.
 `margin` is not used.
 
+What it thinks of each pair by a fit that hasn't seen the pair's prompt, as a probability that is held against the labels, is
+left in `beliefs.jsonl`: where it is sure that a majority is wrong, a person should look again.
+
 Run: python -m training.recipes.reward_head --config runs/42/spec.yaml --run_dir runs/42
 """
 
+import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +23,9 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 
 # isort: split
 import numpy
-import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from training.recipes._data import completion_text, load_preferences, read_manifest
 from training.recipes._runlog import RunLog, launch
@@ -30,6 +34,10 @@ from training.sampling.embeddings import Embedder, EmbeddingCache
 from training.sampling.reward_head import FeatureMap, RewardHead
 
 KIND = "reward_head"
+
+SURE = 0.9  # a probability from here on is called sure
+LEAST_SURE = 20  # pairs, to tell whether it is right where it is sure
+RIGHT_WHERE_SURE = 0.8  # the lower bound of that share, for its probabilities to be called calibrated
 
 
 @dataclass
@@ -50,7 +58,7 @@ class RewardHeadArguments:
         metadata={"help": "evidence (right for actively chosen pairs) or cv (by groups, for random pairs)"},
     )
     folds: int = field(default=5, metadata={"help": "of the cross-validation, by group"})
-    max_iterations: int = field(default=60, metadata={"help": "of L-BFGS"})
+    max_iterations: int = field(default=60, metadata={"help": "steps of the solver, at most"})
     max_length: int = field(default=1024, metadata={"help": "tokens of prompt and completion"})
     batch_size: int = field(default=16, metadata={"help": "texts encoded at once"})
     cache: Path | None = field(
@@ -87,42 +95,38 @@ def bradley_terry_loss(margin: numpy.ndarray, target: numpy.ndarray, weight: num
     return float((weight * losses).sum() / weight.sum())
 
 
-def fit_weights(pairs: Pairs, ridge: float, max_iterations: int) -> Iterator[numpy.ndarray]:
-    """Minimise the weighted log loss (summed over pairs) plus `ridge / 2` times the squared norm by L-BFGS.
+def fit_weights(pairs: Pairs, ridge: float, max_iterations: int) -> list[numpy.ndarray]:
+    """Minimise the weighted log loss (summed over pairs) plus `ridge / 2` times the squared norm, which is convex.
 
-    Yields the weights after every iteration; the last are the solution.
+    Newton steps within a trust region. Returns the weights after every step; the last are the solution.
     """
-    difference, target, weight = (torch.from_numpy(array) for array in (pairs.difference, pairs.target, pairs.weight))
-    solution = torch.zeros(difference.shape[1], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([solution], max_iter=1, history_size=20, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        margin = difference @ solution
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(margin, target, reduction="none")
-        objective = (weight * losses).sum() + ridge / 2 * (solution**2).sum()
-        objective.backward()
-        return objective
+    def objective(weights: numpy.ndarray) -> float:
+        loss = bradley_terry_loss(pairs.difference @ weights, pairs.target, pairs.weight) * pairs.weight.sum()
+        return loss + ridge / 2 * float(weights @ weights)
 
-    previous = float("inf")
-    for _ in range(max_iterations):
-        # One iteration a call; the optimizer keeps its curvature history in between.
-        objective = float(optimizer.step(closure).detach())
-        yield solution.detach().numpy().copy()
-        if previous - objective < 1e-9 * max(1.0, abs(objective)):
-            return
-        previous = objective
+    def gradient(weights: numpy.ndarray) -> numpy.ndarray:
+        missing = pairs.weight * (pairs.target - expit(pairs.difference @ weights))
+        return ridge * weights - pairs.difference.T @ missing
+
+    steps: list[numpy.ndarray] = []
+    minimize(
+        objective, numpy.zeros(pairs.difference.shape[1]), jac=gradient, method="trust-exact",
+        hess=lambda weights: posterior_precision(pairs, weights, ridge),
+        callback=lambda weights: steps.append(weights.copy()),
+        options={"maxiter": max_iterations, "gtol": 1e-9 * float(pairs.weight.sum())},
+    )  # fmt: skip
+    return steps or [numpy.zeros(pairs.difference.shape[1])]
 
 
 def solve(pairs: Pairs, ridge: float, max_iterations: int) -> numpy.ndarray:
     """The last weights of `fit_weights`."""
-    *_, weights = fit_weights(pairs, ridge, max_iterations)
-    return weights
+    return fit_weights(pairs, ridge, max_iterations)[-1]
 
 
 def posterior_precision(pairs: Pairs, weights: numpy.ndarray, ridge: float) -> numpy.ndarray:
     """Second derivative of the penalised loss at `weights`: the inverse of the Laplace covariance."""
-    probability = 1 / (1 + numpy.exp(-pairs.difference @ weights))
+    probability = expit(pairs.difference @ weights)
     curvature = pairs.weight * probability * (1 - probability)
     return (pairs.difference.T * curvature) @ pairs.difference + ridge * numpy.eye(len(weights))
 
@@ -150,6 +154,37 @@ def held_out_margins(pairs: Pairs, ridge: float, args: RewardHeadArguments) -> n
             weights = solve(pairs.take(~inside), ridge, args.max_iterations)
             margins[inside] = pairs.difference[inside] @ weights
     return margins
+
+
+def temperature(margin: numpy.ndarray, pairs: Pairs, max_iterations: int) -> float:
+    """What held-out margins are multiplied by to become log odds: temperature scaling, fitted by log loss.
+
+    Guo et al. 2017, section 4.2, with the inverse of their T.
+    """
+    alone = Pairs(margin[:, None], pairs.target, pairs.weight, pairs.group)
+    return float(solve(alone, 1e-6, max_iterations)[0])
+
+
+def right_where_sure(probability: numpy.ndarray, target: numpy.ndarray, group: numpy.ndarray) -> dict:
+    """The share of pairs with a winner that the model has the right way round, of those on which it is sure."""
+    sure = (target != 0.5) & (abs(probability - 0.5) >= SURE - 0.5)
+    return proportion((probability[sure] > 0.5).astype(float).tolist(), group[sure].tolist())
+
+
+def is_calibrated(figure: dict) -> bool:
+    """Whether the model may contradict people: what it calls sure is mostly right, and was seen often enough."""
+    return figure["n"] >= LEAST_SURE and figure["low"] >= RIGHT_WHERE_SURE
+
+
+def write_beliefs(path: Path, dataset: DatasetDict, probability: dict[str, numpy.ndarray]) -> None:
+    """A line `{"id", "probability"}` a pair that has an id: how likely `chosen` is the better one. Whole or not at all."""
+    temporary = path.with_suffix(".new")
+    with temporary.open("w", encoding="utf-8") as file:
+        for split, values in probability.items():
+            for id, value in zip(dataset[split]["id"], values.tolist(), strict=True):
+                if id is not None:
+                    file.write(json.dumps({"id": id, "probability": value}) + "\n")
+    temporary.replace(path)
 
 
 def choose_ridge(pairs: Pairs, args: RewardHeadArguments) -> tuple[float, dict[float, float]]:
@@ -274,9 +309,19 @@ def main(args: RewardHeadArguments) -> None:
     rewards = projected @ weights
     if "eval" in dataset:
         figures |= describe(dataset["eval"], pairs["eval"].difference @ weights, pairs["eval"].target)
+    calibration = None
     held_out = held_out_margins(train, ridge, args)
     if not numpy.isnan(held_out).any():
         figures |= {f"cv_{name}": figure for name, figure in describe(dataset["train"], held_out, train.target).items()}
+        scale = temperature(held_out, train, args.max_iterations)
+        margins = {"train": held_out}
+        if "eval" in pairs:
+            margins["eval"] = pairs["eval"].difference @ weights
+        probability = {split: expit(scale * margin) for split, margin in margins.items()}
+        of_splits = [(values, pairs[split].target, pairs[split].group) for split, values in probability.items()]
+        figures["right_where_sure"] = right_where_sure(*map(numpy.concatenate, zip(*of_splits, strict=True)))
+        calibration = {"scale": scale, "is_calibrated": is_calibrated(figures["right_where_sure"])}
+        write_beliefs(args.run_dir / "beliefs.jsonl", dataset, probability)
     length_split = "eval" if "eval" in dataset else "train"
     measured = sorted({row_of[key] for side in ("chosen", "rejected") for key in sides[length_split, side]})
     lengths = [len(text) for _, text in texts.values()]
@@ -296,6 +341,7 @@ def main(args: RewardHeadArguments) -> None:
         ridges={str(value): score for value, score in tried.items()},
         n_texts=len(texts),
         n_encoded=embedder.n_computed,
+        calibration=calibration,
     )
 
 

@@ -20,6 +20,7 @@ from django.utils.timezone import now
 from labeling.live.services import notify
 from labeling.projects.completions import store_completions
 from training.registry.services import register_trained_model
+from training.runs.beliefs import beliefs_against, bring_before_reviewers
 from training.runs.catalogue import KINDS
 from training.runs.errors import OwnerLost
 from training.runs.folder import run_folder, write_inputs
@@ -235,6 +236,7 @@ def _collect(run: Run, folder: Path) -> None:
     """Register what the run made and close it, in one transaction: a run is done with its model or not at all."""
     result = json.loads((folder / "result.json").read_text())
     kind = KINDS[run.kind]
+    against = beliefs_against(run, folder, result)
     target = None
     if kind.makes:
         name = f"{run.project.slug}-{'reward' if kind.makes == 'reward' else run.kind}"
@@ -254,6 +256,8 @@ def _collect(run: Run, folder: Path) -> None:
                 metrics=result.get("figures") or {}, lineage=_lineage(run, result),
             )  # fmt: skip
             summary = f"made {output.key}"
+            if against is not None and (waiting := bring_before_reviewers(run, output, against)):
+                summary += f"; sure that people are wrong on {waiting} task{'s' if waiting > 1 else ''}, which reviewers will see"
         else:
             taken, there = store_completions(
                 project=run.project, model_key=run.model.key, path=folder / "completions.jsonl",

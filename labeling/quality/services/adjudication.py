@@ -143,9 +143,16 @@ class Belief:
 
 
 def record_contradictions(
-    *, project: Project, model_key: str, is_calibrated: bool, beliefs: Iterable[Belief]
+    *,
+    project: Project,
+    model_key: str,
+    is_calibrated: bool,
+    beliefs: Iterable[Belief],
+    replaces: Collection[str] = (),
 ) -> tuple[int, int]:
     """Keep what a model thinks of the order of tasks, and look at those tasks again.
+
+    What the models that it `replaces` thought is forgotten.
 
     Only a calibrated model brings a task before reviewers, where it is at least 0.9 sure that a confident majority
     of people (all of two or more, two thirds of three or more) has a pair the wrong way round. Returns how many
@@ -174,8 +181,11 @@ def record_contradictions(
             )
         )  # fmt: skip
     with transaction.atomic():
+        outdated = Contradiction.objects.filter(project=project, model_key__in=replaces)
+        tasks = {*by_task, *outdated.values_list("task", flat=True)}
+        outdated.delete()
         Contradiction.objects.bulk_create(rows)
-        _count(list(by_task))
+        _count(tasks)
     waiting = Disagreement.objects.filter(task__in=by_task, urgency__isnull=False, contradiction__isnull=False)
     return len(rows), waiting.count()
 
