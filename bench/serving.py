@@ -67,17 +67,16 @@ class Site:
 
 
 @contextmanager
-def a_site(kind: str) -> Iterator[Site]:
-    """An empty database, the real web server on it, and 128 annotators."""
+def a_database(kind: str) -> Iterator[Any]:
+    """An empty database with its tables, and Django set up on it; gives the PostgreSQL server, if it is one."""
     home = Path(tempfile.mkdtemp(prefix="prefloop-bench-"))
     os.environ.update(PREFLOOP_HOME=str(home), DJANGO_SETTINGS_MODULE="config.settings")
-    from tests.ports import free_port
     from tests.services.postgres import private_postgres
 
     try:
-        with private_postgres(is_durable=True) if kind == "postgresql" else nothing() as database:
-            os.environ["PREFLOOP_DATABASE_URL"] = database.url if database else ""
-            if not database:
+        with private_postgres(is_durable=True) if kind == "postgresql" else nothing() as server:
+            os.environ["PREFLOOP_DATABASE_URL"] = server.url if server else ""
+            if not server:
                 del os.environ["PREFLOOP_DATABASE_URL"]
             import django
 
@@ -85,20 +84,30 @@ def a_site(kind: str) -> Iterator[Site]:
             from django.core.management import call_command
             from django.db import connection
 
-            from labeling.web.processes import ProcessGroup, site_processes, wait_until_ready
-
             call_command("migrate", verbosity=0)
-            tokens = people()
-            connection.close()
-            port = free_port(3)
-            processes = site_processes(host="127.0.0.1", port=port, worker=False)[:1]
-            with ProcessGroup(processes, say=lambda line: None) as group:
-                if not wait_until_ready(f"http://127.0.0.1:{port}/healthz", seconds=60, gave_up=group.stopping):
-                    raise SystemExit("The server did not start")
-                yield Site(port, database, group, tokens)
+            yield server
             connection.close()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def a_site(kind: str) -> Iterator[Site]:
+    """An empty database, the real web server on it, and 128 annotators."""
+    with a_database(kind) as database:
+        from django.db import connection
+
+        from labeling.web.processes import ProcessGroup, site_processes, wait_until_ready
+        from tests.ports import free_port
+
+        tokens = people()
+        connection.close()
+        port = free_port(3)
+        processes = site_processes(host="127.0.0.1", port=port, worker=False)[:1]
+        with ProcessGroup(processes, say=lambda line: None) as group:
+            if not wait_until_ready(f"http://127.0.0.1:{port}/healthz", seconds=60, gave_up=group.stopping):
+                raise SystemExit("The server did not start")
+            yield Site(port, database, group, tokens)
 
 
 @contextmanager

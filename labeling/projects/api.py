@@ -46,7 +46,16 @@ from labeling.projects.services import (
     publish_guideline,
     read_guideline,
 )
-from labeling.web.api import PAGE_PARAMETERS, Refused, describe, page_of, query, wrong_fields
+from labeling.web.api import (
+    PAGE_PARAMETERS,
+    Refused,
+    describe,
+    length_required,
+    page_of,
+    query,
+    sent_in_chunks,
+    wrong_fields,
+)
 
 MAX_IMPORT_BYTES = 200_000_000
 CHUNK_BYTES = 1 << 16
@@ -173,6 +182,7 @@ class ImportThrottle(UserRateThrottle):
 class ImportsView(ApiView):
     parser_classes = [MultiPartParser]
     throttle_classes = [ImportThrottle]
+    takes_chunks = True
 
     @describe(
         "import_rows", tag="projects",
@@ -210,6 +220,8 @@ class ImportsView(ApiView):
     def _source(self, request: Request) -> tuple[Callable[[int], bytes], str]:
         mime = (request.content_type or "").split(";")[0].strip().lower()
         if mime == "multipart/form-data":
+            if sent_in_chunks(request):
+                raise length_required()
             if unknown := sorted(set(request.data) - {"file"}):
                 raise wrong_fields({unknown[0]: "This field is not known here."})
             if "file" not in request.FILES:
@@ -218,8 +230,7 @@ class ImportsView(ApiView):
         if mime and mime not in LINES_TYPES:
             raise UnsupportedMediaType(mime)
         environ = getattr(request, "environ", {})
-        if not environ.get("CONTENT_LENGTH") and environ.get("wsgi.input_terminated"):
-            # A body sent in chunks has no length, and Django would take it for empty.
+        if sent_in_chunks(request) and environ.get("wsgi.input_terminated"):
             return environ["wsgi.input"].read, ""
         return request._request.read, ""
 

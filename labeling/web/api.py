@@ -151,6 +151,15 @@ def json_object(request: Request) -> dict[str, Any]:
     return dict(request.data)
 
 
+def sent_in_chunks(request: Request) -> bool:
+    """Whether the body comes without a length: Django would take it for empty."""
+    return bool(request.META.get("HTTP_TRANSFER_ENCODING")) and not request.META.get("CONTENT_LENGTH")
+
+
+def length_required() -> Refused:
+    return Refused("length_required", "Send the body whole, with its Content-Length: chunks are not taken here", status=411)
+
+
 # --- views --------------------------------------------------------------------------------------
 class JsonOnly(BaseContentNegotiation):
     """Answers are JSON whatever `Accept` or `?format=` say: the latter names import formats here."""
@@ -171,6 +180,12 @@ class JsonView(APIView):
     parser_classes = [JsonBody]
     content_negotiation_class = JsonOnly
     metadata_class = None
+    takes_chunks = False
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not self.takes_chunks and sent_in_chunks(request):
+            raise length_required()
 
     def parsed(self, serializer_class: type[serializers.Serializer], **options: Any) -> dict[str, Any]:
         """The checked body; a wrong one is a 400 naming its fields."""
@@ -219,6 +234,7 @@ ERRORS = {
     403: "your role or the token's scope does not allow this",
     404: "not there, or not yours to see",
     409: "refused by the state things are in: `code` says why",
+    411: "the body came in chunks, without its length",
     413: "the body is too long",
     415: "the body's content type is not one this call takes",
     416: "the range lies outside the file",
@@ -253,7 +269,7 @@ def describe(
     """Describe one call for the schema. `errors` come on top of those that every call has."""
     common = (400, 503) if public else (400, 401, 403, 404, 503)
     responses: dict[Any, Any] = dict(answers)
-    for code in sorted({*common, *errors, *((413, 415) if body is not None else ())}):
+    for code in sorted({*common, *errors, *((411, 413, 415) if body is not None else ())}):
         responses[code] = OpenApiResponse(ErrorSerializer, description=ERRORS[code])
     return extend_schema(
         operation_id=name,

@@ -12,6 +12,7 @@ from labeling.web.api import Refused
 from tests import factories
 from tests.api_caller import BASE, Caller, code_of
 
+CHUNKED = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
 NDJSON = {"content_type": "application/x-ndjson"}
 
 
@@ -154,9 +155,20 @@ def test_a_body_sent_in_chunks_is_read_to_its_end(project, lead):
         BASE + "projects/support/imports/?format=prompts",
         content_type="application/x-ndjson",
         headers=caller.headers,
-        **{"wsgi.input": Chunked(b'{"prompt": "one"}\n{"prompt": "two"}'), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+        **{"wsgi.input": Chunked(b'{"prompt": "one"}\n{"prompt": "two"}'), "wsgi.input_terminated": True},
+        **CHUNKED,
     )
     assert answer.status_code == 201 and answer.json()["taken"] == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("projects/", "application/json"), ("projects/support/imports/?format=prompts", "multipart/form-data; boundary=x")],
+)
+def test_elsewhere_a_body_in_chunks_is_refused_and_not_taken_for_empty(project, lead, path, kind):
+    caller = Caller(lead)
+    answer = caller.http.post(BASE + path, data=b"{}", content_type=kind, headers=caller.headers, **CHUNKED)
+    assert answer.status_code == 411 and code_of(answer) == "length_required"
 
 
 def test_an_import_over_the_limit_is_a_413(project, lead, monkeypatch):
