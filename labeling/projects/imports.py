@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from labeling.accounts.models import User
+from labeling.database.planner import after_many_new_rows
 from labeling.live.services import notify
 from labeling.projects.errors import BadImport, RowRejected
 from labeling.projects.models import Completion, Import, Project, Prompt
@@ -61,6 +62,7 @@ def import_rows(
     record.rejected = rejected
     record.sha256 = digest.hexdigest()
     record.save(update_fields=["n_taken", "n_duplicates", "n_rejected", "rejected", "sha256"])
+    after_many_new_rows(record.n_taken, Prompt, Completion)
     notify(project.live_group, "import", taken=record.n_taken)
     return record
 

@@ -9,6 +9,7 @@ from labeling.annotation.errors import BadTasks
 from labeling.annotation.models import Pool, Slot, Task, TaskCompletion
 from labeling.annotation.queue import MOST_PRIORITY, position_of, reopen_queue
 from labeling.annotation.selectors import prompts_for_gold
+from labeling.database.planner import after_many_new_rows
 from labeling.live.services import notify
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
@@ -79,6 +80,7 @@ def create_tasks(
         )
         notify(project.live_group, "tasks", new=len(fresh))
         reopen_queue(project)
+    after_many_new_rows(len(fresh), Task, TaskCompletion, Slot)
     return len(fresh)
 
 

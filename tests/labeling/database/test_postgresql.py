@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 
 from labeling.annotation.services import submit_and_take_lease, take_lease
+from labeling.database import planner
 from labeling.projects.models import Membership
 from tests import factories
 
@@ -55,6 +56,22 @@ def test_nothing_is_prepared_where_a_pooler_would_lose_it(project, annotator, mo
     factories.fill_project(project, 5)
     judge(project, annotator, 3)
     assert prepared() == {}
+
+
+def test_many_new_rows_are_told_to_the_planner_and_few_are_not(project):
+    def known(table: str) -> float:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reltuples FROM pg_class WHERE relname = %s", [table])
+            return cursor.fetchone()[0]
+
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE annotation_task, annotation_slot, projects_completion")
+    before = known("annotation_task")
+    factories.fill_project(project, planner.FROM - 1, n_completions=2)
+    assert known("annotation_task") == before
+    factories.fill_project(project, 2 * planner.FROM, n_completions=2)
+    assert known("annotation_task") == known("annotation_slot") == 2 * planner.FROM
+    assert known("projects_completion") == 4 * planner.FROM
 
 
 def test_a_connection_that_the_server_ended_is_noticed_before_it_is_used(project):
