@@ -14,6 +14,7 @@ from labeling.annotation.models import Judgement, Lease, SetAside, Slot, Task
 from labeling.database.prepared import prepared
 from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import projects_of
+from labeling.web.remembering import remembered
 
 KEYS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -145,6 +146,11 @@ class QueueFigures:
 
 
 def queue_figures(project: Project) -> QueueFigures:
+    """Three statements; of large projects some seconds old."""
+    return QueueFigures(**remembered(f"queue-figures:{project.pk}", lambda: _counted_queue(project)))
+
+
+def _counted_queue(project: Project) -> dict[str, int]:
     tasks = Task.objects.filter(project=project, purpose__in=Task.COLLECTED).aggregate(
         all=Count("pk"), done=Count("pk", filter=Q(state=Task.State.DONE))
     )
@@ -160,9 +166,10 @@ def queue_figures(project: Project) -> QueueFigures:
         )
     )
     surplus = standing_judgements(project).filter(slot=None).count()
-    return QueueFigures(
-        tasks["all"], tasks["done"], slots["all"], slots["free"], slots["leased"], slots["done"], surplus
-    )
+    return {
+        "n_tasks": tasks["all"], "n_tasks_done": tasks["done"], "n_slots": slots["all"], "n_free": slots["free"],
+        "n_leased": slots["leased"], "n_done": slots["done"], "n_surplus": surplus,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from datetime import datetime, timedelta
 from math import ceil, sqrt
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncDay, TruncHour
 from django.urls import reverse
 from django.utils.timezone import now
 
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
 from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
-from labeling.annotation.selectors import QueueFigures, prompts_for_data, standing_judgements
+from labeling.annotation.selectors import QueueFigures, prompts_for_data
 from labeling.preferences.models import Snapshot
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
+from labeling.web.remembering import remembered
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
 from training.runs.models import Run
@@ -60,23 +61,8 @@ class LoopState:
 
 
 def loop_state(project: Project) -> LoopState:
-    """Six small queries."""
-    state = LoopState(project)
-    state.n_prompts, state.n_completions, state.n_judgements = Project.objects.values_list(
-        _count(Prompt.objects.filter(project=project), "project"),
-        _count(Completion.objects.filter(prompt__project=project), "prompt__project"),
-        _count(standing_judgements(project), "project"),
-    ).get(pk=project.pk)
-    tasks = (
-        Task.objects.filter(project=project, purpose__in=Task.COLLECTED)
-        .exclude(state=Task.State.CLOSED)
-        .aggregate(
-            all=Count("pk"),
-            done=Count("pk", filter=Q(state=Task.State.DONE)),
-            compare=Count("pk", filter=Q(purpose=Task.Purpose.EVALUATION, state=Task.State.OPEN)),
-        )
-    )
-    state.n_tasks, state.n_tasks_done, state.n_compare_open = tasks["all"], tasks["done"], tasks["compare"]
+    """Seven small queries; the counts of large projects are some seconds old."""
+    state = LoopState(project, **remembered(f"loop-counts:{project.pk}", lambda: _counts(project)))
     state.snapshot = Snapshot.objects.filter(project=project).order_by("-number").defer("manifest").first()
     models = ModelVersion.objects.filter(project=project).exclude(stage=ModelVersion.Stage.ARCHIVED).order_by("-pk")
     rewards, policies = (models.filter(kind=kind) for kind in (ModelVersion.Kind.REWARD, ModelVersion.Kind.POLICY))
@@ -91,9 +77,20 @@ def loop_state(project: Project) -> LoopState:
     return state
 
 
-def _count(rows: QuerySet[Any], of: str) -> Coalesce:
-    """How many rows, as part of another statement. `of` is what all of them have in common."""
-    return Coalesce(Subquery(rows.order_by().values(of).annotate(n=Count("pk")).values("n")), 0)
+def _counts(project: Project) -> dict[str, int]:
+    """Judgements are those that count for their task: neither surplus nor set aside, a revision once."""
+    is_there = ~Q(state=Task.State.CLOSED)
+    tasks = Task.objects.filter(project=project, purpose__in=Task.COLLECTED).aggregate(
+        n_tasks=Count("pk", filter=is_there),
+        n_tasks_done=Count("pk", filter=Q(state=Task.State.DONE)),
+        n_compare_open=Count("pk", filter=Q(purpose=Task.Purpose.EVALUATION, state=Task.State.OPEN)),
+        n_judgements=Coalesce(Sum("n_judged"), 0),
+    )
+    return {
+        **tasks,
+        "n_prompts": Prompt.objects.filter(project=project).count(),
+        "n_completions": Completion.objects.filter(prompt__project=project).count(),
+    }
 
 
 def reward_figure(model: ModelVersion | None) -> dict[str, Any] | None:
@@ -190,23 +187,11 @@ def needs_you(state: LoopState) -> list[Advice]:
     week_ago = now() - timedelta(days=7)
     newest_run = Run.objects.filter(project=project, created_at__gte=week_ago).order_by("-pk").first()
     least = least_completions(project.form)
-    without_task = (
-        prompts_for_data(project)
-        .filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
-        .annotate(n=Count("completions"))
-        .aggregate(ready=Count("pk", filter=Q(n__gte=least)), bare=Count("pk", filter=Q(n__lt=least)))
-    )
+    without_task = _prompts_without_task(state, least)
     n_reported = (
         PromptReport.objects.filter(project=project, state=PromptReport.State.OPEN).values("prompt").distinct().count()
     )
-    frozen_up_to = (state.snapshot.filters.get("up_to_judgement") or 0) if state.snapshot else 0
-    n_fresh = Judgement.objects.filter(
-        project=project,
-        superseded_by=None,
-        slot__isnull=False,
-        task__purpose=Task.Purpose.PREFERENCE,
-        pk__gt=frozen_up_to,
-    ).exclude(slot__state=Slot.State.VOID).count()
+    n_fresh = _n_fresh(state)
     untrained = (
         state.snapshot is not None
         and not Run.objects.filter(project=project, snapshot=state.snapshot).exclude(state=Run.State.FAILED).exists()
@@ -286,6 +271,30 @@ def needs_you(state: LoopState) -> list[Advice]:
     return found[:3]
 
 
+def _prompts_without_task(state: LoopState, least: int) -> dict[str, int]:
+    """`ready` have as many completions as a task needs, `bare` fewer."""
+    found = (
+        prompts_for_data(state.project)
+        .filter(~Exists(Task.objects.filter(prompt=OuterRef("pk"))))
+        .annotate(n=Count("completions"))
+    )
+    return remembered(
+        f"prompts-without-task:{state.project.pk}:{least}",
+        lambda: found.aggregate(ready=Count("pk", filter=Q(n__gte=least)), bare=Count("pk", filter=Q(n__lt=least))),
+        n=state.n_prompts,
+    )
+
+
+def _n_fresh(state: LoopState) -> int:
+    """Judgements of the data that came since the newest snapshot."""
+    frozen_up_to = (state.snapshot.filters.get("up_to_judgement") or 0) if state.snapshot else 0
+    fresh = Judgement.objects.filter(
+        project=state.project, superseded_by=None, slot__isnull=False, task__purpose=Task.Purpose.PREFERENCE,
+        pk__gt=frozen_up_to,
+    ).exclude(slot__state=Slot.State.VOID)  # fmt: skip
+    return remembered(f"fresh:{state.project.pk}:{frozen_up_to}", lambda: {"n": fresh.count()})["n"]
+
+
 @dataclass(frozen=True)
 class Step:
     """One of the first steps of a new project."""
@@ -347,13 +356,12 @@ def pace(project: Project, queue: QueueFigures, at: datetime | None = None) -> P
     end = at.replace(minute=0, second=0, microsecond=0)
     end = end if hourly else end.replace(hour=0)
     start = end - step * (n_steps - 1)
-    counts = dict(
-        judged.filter(created_at__gte=min(start, at - timedelta(days=7)))
-        .annotate(time=trunc("created_at"))
-        .values_list("time")
-        .annotate(n=Count("pk"))
-        .order_by()
+    since_then = judged.filter(created_at__gte=min(start, at - timedelta(days=7))).annotate(time=trunc("created_at"))
+    by_time = remembered(
+        f"pace:{project.pk}:{hourly}",
+        lambda: {time.isoformat(): n for time, n in since_then.values_list("time").annotate(n=Count("pk")).order_by()},
     )
+    counts = {datetime.fromisoformat(time): n for time, n in by_time.items()}
     times = [start + step * index for index in range(n_steps)]
     shown_from = next((index for index, time in enumerate(times) if counts.get(time)), 0)
     points = [(time.isoformat(), counts.get(time, 0)) for time in times[max(0, min(shown_from - 1, n_steps - 6)) :]]
