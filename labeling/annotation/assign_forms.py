@@ -149,5 +149,8 @@ class AssignForm(TargetForm):
 
 
 def pool_choices(project: Project) -> list[tuple[str, str]]:
-    pools = Pool.objects.filter(project=project).order_by("name")
-    return [(str(pk), name) for pk, name in pools.values_list("pk", "name")[:MOST_CHOICES]]
+    """Asked of the database once a request, though several forms of a page show them."""
+    if "pool_choices" not in project.__dict__:
+        pools = Pool.objects.filter(project=project).order_by("name")
+        project.pool_choices = [(str(pk), name) for pk, name in pools.values_list("pk", "name")[:MOST_CHOICES]]
+    return project.pool_choices

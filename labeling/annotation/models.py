@@ -76,7 +76,10 @@ class Task(models.Model):
             models.UniqueConstraint(fields=["project", "content_hash"], name="task_once"),
             models.CheckConstraint(condition=Q(overlap__gte=1), name="task_overlap_at_least_one"),
         ]
-        indexes = [models.Index(fields=["project", "state", "iteration"])]
+        indexes = [
+            models.Index(fields=["project", "state", "iteration"]),
+            models.Index(fields=["project", "purpose"], name="task_by_purpose"),
+        ]
 
     def __str__(self) -> str:
         return f"task {self.public_id}"
@@ -181,6 +184,13 @@ class Lease(models.Model):
         return dict(self.task.completions.values_list("pk", "content"))
 
 
+class Judgements(models.QuerySet["Judgement"]):
+    def current(self) -> "Judgements":
+        """Those that no newer one supersedes."""
+        # Not `superseded_by=None`, of whose join PostgreSQL expects no rows at all, and so reads other tables row by row.
+        return self.filter(~models.Exists(Judgement.objects.filter(supersedes=models.OuterRef("pk"))))
+
+
 class Judgement(models.Model):
     """What one annotator submitted. Rows are only ever added: a revision is a new row that supersedes the old.
 
@@ -205,6 +215,8 @@ class Judgement(models.Model):
     supersedes = models.OneToOneField("self", null=True, on_delete=models.PROTECT, related_name="superseded_by")
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = Judgements.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["annotator", "submission_key"], name="submission_key_once"),
@@ -220,6 +232,7 @@ class Judgement(models.Model):
         indexes = [
             models.Index(fields=["project", "created_at"]),
             models.Index(fields=["annotator", "created_at"]),
+            models.Index(fields=["annotator", "id"], name="judgement_of_person"),
         ]
 
     def __str__(self) -> str:

@@ -4,17 +4,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import READING
-from labeling.annotation.models import Judgement, Lease, SetAside, Slot, Task
+from labeling.annotation.models import Judgement, Lease, PromptReport, SetAside, Slot, Task
 from labeling.database.prepared import prepared
 from labeling.projects.models import Membership, Project, Prompt
 from labeling.projects.selectors import projects_of
-from labeling.web.remembering import remembered
+from labeling.web.remembering import remembered, total
 
 KEYS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -72,7 +72,8 @@ def _member_at_work(
 def judgements_by(user: User) -> QuerySet[Judgement]:
     """The person's own judgements, newest first, superseded ones left out."""
     return (
-        Judgement.objects.filter(annotator=user, project__in=projects_of(user), superseded_by=None)
+        Judgement.objects.current()
+        .filter(annotator=user, project__in=projects_of(user))
         .select_related("task__prompt", "project", "lease")
         .order_by("-pk")
     )
@@ -80,7 +81,7 @@ def judgements_by(user: User) -> QuerySet[Judgement]:
 
 def judgements_visible_to(user: User, project: Project) -> QuerySet[Judgement]:
     """All judgements of the project for those who read its console, else one's own."""
-    found = Judgement.objects.filter(project=project, superseded_by=None).select_related("task", "annotator", "slot")
+    found = Judgement.objects.current().filter(project=project).select_related("task", "annotator", "slot")
     if projects_of(user, roles=READING).filter(pk=project.pk).exists():
         return found
     return found.filter(annotator=user)
@@ -89,7 +90,7 @@ def judgements_visible_to(user: User, project: Project) -> QuerySet[Judgement]:
 def standing_judgements(project: Project) -> QuerySet[Judgement]:
     """What counts: not superseded, not set aside, and collected for the data rather than to check an annotator."""
     set_aside = SetAside.objects.filter(judgement__lease=OuterRef("lease"), restored_at=None)
-    found = Judgement.objects.filter(project=project, superseded_by=None, task__purpose__in=Task.COLLECTED)
+    found = Judgement.objects.current().filter(project=project, task__purpose__in=Task.COLLECTED)
     return found.filter(~Exists(set_aside))
 
 
@@ -132,6 +133,14 @@ def shown_completions(lease: Lease) -> list[ShownCompletion]:
     return [ShownCompletion(key, lease.texts[pk]) for key, pk in keys_of(lease.order_shown).items()]
 
 
+def n_open_reports(project: Project) -> int:
+    """Prompts with an open report: one query on an index, once a request."""
+    if "n_open_reports" not in project.__dict__:
+        found = PromptReport.objects.filter(project=project, state=PromptReport.State.OPEN)
+        project.n_open_reports = found.values("prompt").distinct().count()
+    return project.n_open_reports
+
+
 @dataclass(frozen=True)
 class QueueFigures:
     """How far a project is, in judgements wanted (slots). What checks annotators is no part of it."""
@@ -147,29 +156,26 @@ class QueueFigures:
 
 def queue_figures(project: Project) -> QueueFigures:
     """Three statements; of large projects some seconds old."""
-    return QueueFigures(**remembered(f"queue-figures:{project.pk}", lambda: _counted_queue(project)))
+    return QueueFigures(**remembered(f"queue-figures:{project.pk}", lambda: _counted_queue(project), n=total))
 
 
 def _counted_queue(project: Project) -> dict[str, int]:
+    # A task has as many slots as it wants judgements, beside those void; so nobody goes through all slots here.
+    is_there = ~Q(state=Task.State.CLOSED)
     tasks = Task.objects.filter(project=project, purpose__in=Task.COLLECTED).aggregate(
-        all=Count("pk"), done=Count("pk", filter=Q(state=Task.State.DONE))
+        n_tasks=Count("pk"),
+        n_tasks_done=Count("pk", filter=Q(state=Task.State.DONE)),
+        n_slots=Coalesce(Sum("overlap", filter=is_there), 0),
+        n_done=Coalesce(Sum("n_judged", filter=is_there), 0),
     )
-    slots = (
-        Slot.objects.filter(project=project, task__purpose__in=Task.COLLECTED)
-        .exclude(task__state=Task.State.CLOSED)
-        .exclude(state=Slot.State.VOID)
-        .aggregate(
-            all=Count("pk"),
-            free=Count("pk", filter=Q(state=Slot.State.FREE)),
-            leased=Count("pk", filter=Q(state=Slot.State.LEASED)),
-            done=Count("pk", filter=Q(state=Slot.State.DONE)),
-        )
-    )
-    surplus = standing_judgements(project).filter(slot=None).count()
+    leased = Slot.objects.filter(project=project, state=Slot.State.LEASED, task__purpose__in=Task.COLLECTED)
+    n_leased = leased.exclude(task__state=Task.State.CLOSED).count()
     return {
-        "n_tasks": tasks["all"], "n_tasks_done": tasks["done"], "n_slots": slots["all"], "n_free": slots["free"],
-        "n_leased": slots["leased"], "n_done": slots["done"], "n_surplus": surplus,
-    }  # fmt: skip
+        **tasks,
+        "n_leased": n_leased,
+        "n_free": tasks["n_slots"] - tasks["n_done"] - n_leased,
+        "n_surplus": standing_judgements(project).filter(slot=None).count(),
+    }
 
 
 @dataclass(frozen=True)

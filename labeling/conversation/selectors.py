@@ -95,7 +95,7 @@ class Choice:
 
 def choice_of(lease: Lease) -> Choice | None:
     """From the lease's standing judgement: the best one, of equals the first shown, in the words it was corrected to."""
-    judgement = Judgement.objects.filter(lease=lease, superseded_by=None).order_by("-pk").first()
+    judgement = Judgement.objects.current().filter(lease=lease).order_by("-pk").first()
     if judgement is None:
         return None
     best = judgement.ranking[0] if judgement.ranking else judgement.order_shown

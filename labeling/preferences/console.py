@@ -17,6 +17,8 @@ from labeling.preferences.services import SPLITS, complete_filters, complete_pol
 from labeling.preferences.views_of_snapshots import FILE_FORMATS, VIEWS, rows_in, view_file
 from labeling.projects.console_access import add_errors, console_page, keyset_page, show
 from labeling.projects.models import Project
+from labeling.projects.text import canonical_json, sha256
+from labeling.web.remembering import LARGE, remembered
 
 VIEW_HELP = {
     "preference": "TRL's columns: prompt, chosen, rejected, with margin, weight and group_id",
@@ -59,17 +61,30 @@ def new_snapshot(request: HttpRequest, project: Project) -> HttpResponse:
             add_errors(form, error.fields)
         except NothingToFreeze as error:
             form.add_error(None, str(error))
-    elif request.method != "POST":
-        preview = counts(project, {}, {})
+    elif request.method != "POST" and not _is_large(project):
+        preview = counts(project, {}, {})  # else the page asks for it when it is there
     if preview is not None and request.headers.get("HX-Request"):
         return show(request, "console/preferences/_preview.html", project, preview=preview)
     status = 422 if form.is_bound and not form.is_valid() else 200
     return show(request, "console/preferences/new.html", project, form=form, preview=preview, status=status)
 
 
+def _is_large(project: Project) -> bool:
+    return project.judgements.order_by("pk")[LARGE : LARGE + 1].exists()
+
+
 def counts(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
     """How many judgements, tasks and annotators of each kind would pass, and what they hold. Three queries."""
     filters, policy = complete_filters(filters), complete_policy(policy)
+    asked = sha256(canonical_json([filters, policy]))
+    return remembered(
+        f"preview:{project.pk}:{asked}",
+        lambda: _counts(project, filters, policy),
+        n=lambda found: found["judgements"],
+    )
+
+
+def _counts(project: Project, filters: dict[str, Any], policy: dict[str, Any]) -> dict[str, Any]:
     chosen = judgements_chosen(project, filters, policy)
     totals = chosen.aggregate(
         judgements=Count("pk"), tasks=Count("task", distinct=True), prompts=Count("task__prompt", distinct=True),

@@ -45,7 +45,7 @@ def judgements_chosen(project: Project, filters: dict[str, Any], policy: dict[st
 
     Those on tasks that a reviewer found unfit are left out where the policy uses what reviewers settled.
     """
-    found = Judgement.objects.filter(project=project, superseded_by=None, slot__isnull=False)
+    found = Judgement.objects.current().filter(project=project, slot__isnull=False)
     found = found.exclude(slot__state=Slot.State.VOID)
     found = found.filter(task__purpose__in=filters["purposes"])
     if filters["iterations"]:

@@ -37,6 +37,7 @@ from labeling.projects.services import (
     remove_member,
 )
 from labeling.web.markdown import render_markdown
+from labeling.web.remembering import remembered, total
 
 ROLE_HELP = {
     Role.ANNOTATOR: "judges tasks; sees nothing else",
@@ -133,8 +134,8 @@ def people(request: HttpRequest, project: Project) -> HttpResponse:
     words = request.GET.get("q", "").strip()[:100]
     members = members_of(project)
     page = keyset_page(request, members.filter(user__username__icontains=words) if words else members)
-    judged = project.judgements.filter(annotator__in=[row.user_id for row in page["rows"]], superseded_by=None)
-    counts = dict(judged.order_by().values_list("annotator").annotate(n=Count("pk")))
+    judged = project.judgements.current().order_by().values_list("annotator").annotate(n=Count("pk"))
+    counts = remembered(f"judged-by:{project.pk}", lambda: dict(judged), n=total)
     of_row = request.POST.get("row", "")
     for member in page["rows"]:
         member.n_judgements = counts.get(member.user_id, 0)
@@ -233,7 +234,7 @@ def prompt(request: HttpRequest, project: Project, prompt_id: int) -> HttpRespon
     completions = list(found.completions.select_related("author").order_by("pk"))
     # What checks annotators has a page of its own, which not everyone who reads this one may open.
     tasks = found.tasks.filter(purpose__in=("preference", "evaluation")).prefetch_related(
-        Prefetch("judgements", queryset=project.judgements.filter(superseded_by=None).select_related("annotator", "slot"))
+        Prefetch("judgements", queryset=project.judgements.current().select_related("annotator", "slot"))
     ).order_by("pk")
     letters = {completion.pk: index for index, completion in enumerate(completions, start=1)}
     rows = [

@@ -190,7 +190,7 @@ class Vote:
 
 def votes_on(task: Task, order_shown: list[int]) -> list[Vote]:
     """Two queries at most, whatever is in them."""
-    rows = Judgement.objects.filter(task=task, superseded_by=None).select_related("annotator", "guideline", "slot")
+    rows = Judgement.objects.current().filter(task=task).select_related("annotator", "guideline", "slot")
     keys = {str(pk): key for key, pk in keys_of(order_shown).items()}
     votes = []
     for row in rows.order_by("pk"):

@@ -29,9 +29,11 @@ def tasks(request: HttpRequest, project: Project) -> HttpResponse:
     wanted = {name: form.cleaned_data[name] for name in form.COUNTED} if form.is_bound and form.is_valid() else usual
     chosen = FilterForm(request.GET, project=project, auto_id="filter_%s")
     found = chosen.tasks
+    queue = queue_figures(project)
+    plan = plan_tasks(project=project, **wanted, n_tasks_there=queue.n_tasks)
     return show(
-        request, "console/quality/tasks.html", project, form=form, plan=plan_tasks(project=project, **wanted),
-        queue=queue_figures(project), page=keyset_page(request, found.select_related("prompt", "pool")), chosen=chosen,
+        request, "console/quality/tasks.html", project, form=form, plan=plan, queue=queue,
+        page=keyset_page(request, found.select_related("prompt", "pool")), chosen=chosen,
         n_found=found.count(), assign=AssignForm(project=project, auto_id="assign_%s"), status=422 if request.method == "POST" else 200,
     )  # fmt: skip
 

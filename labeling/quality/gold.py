@@ -113,8 +113,8 @@ def last_surely_good(
 # --- from the database --------------------------------------------------------------------------
 def hidden_answers(project: Project) -> QuerySet[Judgement]:
     """Standing answers to gold tasks by people who didn't know them for such: qualification is left out."""
-    return Judgement.objects.filter(
-        project=project, superseded_by=None, task__purpose=Task.Purpose.GOLD, qualification_answer=None
+    return Judgement.objects.current().filter(
+        project=project, task__purpose=Task.Purpose.GOLD, qualification_answer=None
     )
 
 
@@ -173,7 +173,7 @@ def _shared_figure(answers: Sequence[tuple[int, float]], passes_from: float) -> 
 def results_by_task(project: Project) -> dict[int, Figure]:
     """Gold task id to how many were right of all its answers, those of people who qualified included. Two queries."""
     settings = quality_of(project.quality)
-    everything = Judgement.objects.filter(project=project, superseded_by=None, task__purpose=Task.Purpose.GOLD)
+    everything = Judgement.objects.current().filter(project=project, task__purpose=Task.Purpose.GOLD)
     scores: dict[int, list[float]] = defaultdict(list)
     for judgement, score in _scored(everything, answers_of(project)):
         scores[judgement.gold_id].append(score)  # type: ignore[attr-defined]
@@ -220,8 +220,11 @@ class MissedGold:
 def missed_gold(project: Project, user: User, *, n: int = MOST_MISSED) -> list[MissedGold]:
     """The person's newest gold answers that are not right, among their newest 500. Three queries."""
     passes_from = quality_of(project.quality)["gold_pass"]
-    newest = hidden_answers(project).filter(annotator=user).order_by("-pk").values_list("pk", flat=True)[:MOST_LOOKED_AT]
-    rows = hidden_answers(project).filter(pk__in=list(newest))
+    newest = hidden_answers(project).filter(annotator=user).order_by("-pk").values_list("pk", flat=True)
+    pks = list(newest[:MOST_LOOKED_AT])
+    if not pks:
+        return []
+    rows = hidden_answers(project).filter(pk__in=pks)
     golds = {gold.task_id: gold for gold in GoldAnswer.objects.filter(project=project).select_related("task__prompt")}
     missed = [
         MissedGold(judgement, golds[judgement.gold_id], score)  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ def guideline_record(project: Project) -> GuidelineRecord:
 
 def _judged_by_version(project: Project) -> dict[str, Any]:
     """Counts and agreement by version, computed again when judgements came in; in a large project when a hundred did."""
-    standing = Judgement.objects.filter(project=project, superseded_by=None, guideline__isnull=False)
+    standing = Judgement.objects.current().filter(project=project, guideline__isnull=False)
     top = Judgement.objects.filter(project=project).aggregate(top=Max("pk"))["top"] or 0
     key = f"guideline-record:{project.pk}:{top // 100 if top > 5000 else top}"
     if found := cache.get(key):

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from django.db.models import Count, Exists, OuterRef, Q, Sum
+from django.db.models.functions import Coalesce
 
 from labeling.annotation.models import Task
 from labeling.annotation.selectors import prompts_for_data
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Project
+from labeling.web.remembering import remembered
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class Plan:
         return self.n_tasks * self.overlap
 
 
-def plan_tasks(*, project: Project, completions_per_task: int, overlap: int, which: str) -> Plan:
-    """Count as `create_tasks_for_prompts` would. One query, two where every completion gets a task."""
+def plan_tasks(
+    *, project: Project, completions_per_task: int, overlap: int, which: str, n_tasks_there: int = 0
+) -> Plan:
+    """Count as `create_tasks_for_prompts` would. One query; where many tasks are there already, some seconds old."""
     needed = min(completions_per_task, max(least_completions(project.form), 2))
     prompts = prompts_for_data(project)
     if which == "new":
@@ -38,9 +42,15 @@ def plan_tasks(*, project: Project, completions_per_task: int, overlap: int, whi
     else:
         # Equal texts are one choice.
         counted = prompts.annotate(n=Count("completions__content_hash", distinct=True))
-        found = counted.aggregate(
-            ready=Count("pk", filter=Q(n__gte=needed)), bare=Count("pk", filter=Q(n__lt=needed)), texts=Sum("n")
+        found = remembered(
+            f"plan:{project.pk}:{which}:{needed}",
+            lambda: counted.aggregate(
+                ready=Count("pk", filter=Q(n__gte=needed)),
+                bare=Count("pk", filter=Q(n__lt=needed)),
+                texts=Coalesce(Sum("n"), 0),
+            ),
+            n=n_tasks_there,
         )
         n_ready, n_bare = found["ready"], found["bare"]
-        n_tasks = (found["texts"] or 0) if completions_per_task == 1 else n_ready
+        n_tasks = found["texts"] if completions_per_task == 1 else n_ready
     return Plan(n_ready, n_bare, n_tasks, needed, overlap, completions_per_task, which == "all")

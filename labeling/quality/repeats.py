@@ -63,13 +63,13 @@ def _sign(ranks: dict[Any, int], one: int, other: int) -> int:
 
 def repeat_results(project: Project) -> tuple[dict[int, dict[str, Figure]], dict[str, Figure]]:
     """`self_consistency` and `position_bias` by annotator id, and of all together. Two queries."""
-    repeats = Judgement.objects.filter(project=project, superseded_by=None, task__purpose=Task.Purpose.REPEAT)
+    repeats = Judgement.objects.current().filter(project=project, task__purpose=Task.Purpose.REPEAT)
     again = {
         (annotator, original): ranking
         for annotator, original, ranking in repeats.values_list("annotator_id", "task__repeats", "ranking")
     }
-    first = Judgement.objects.filter(
-        project=project, superseded_by=None, task__in=repeats.order_by().values("task__repeats")
+    first = Judgement.objects.current().filter(
+        project=project, task__in=repeats.order_by().values("task__repeats")
     )
     twice: dict[int, list[Twice]] = defaultdict(list)
     rows = first.order_by("pk").values_list("annotator_id", "task_id", "ranking", "order_shown")

@@ -14,12 +14,12 @@ from django.urls import reverse
 from django.utils.timezone import now
 
 from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
-from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
-from labeling.annotation.selectors import QueueFigures, prompts_for_data
+from labeling.annotation.models import Judgement, Lease, Slot, Task
+from labeling.annotation.selectors import QueueFigures, n_open_reports, prompts_for_data
 from labeling.preferences.models import Snapshot
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
-from labeling.web.remembering import remembered
+from labeling.web.remembering import remembered, total
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
 from training.runs.models import Run
@@ -62,7 +62,7 @@ class LoopState:
 
 def loop_state(project: Project) -> LoopState:
     """Seven small queries; the counts of large projects are some seconds old."""
-    state = LoopState(project, **remembered(f"loop-counts:{project.pk}", lambda: _counts(project)))
+    state = LoopState(project, **remembered(f"loop-counts:{project.pk}", lambda: _counts(project), n=total))
     state.snapshot = Snapshot.objects.filter(project=project).order_by("-number").defer("manifest").first()
     models = ModelVersion.objects.filter(project=project).exclude(stage=ModelVersion.Stage.ARCHIVED).order_by("-pk")
     rewards, policies = (models.filter(kind=kind) for kind in (ModelVersion.Kind.REWARD, ModelVersion.Kind.POLICY))
@@ -188,9 +188,7 @@ def needs_you(state: LoopState) -> list[Advice]:
     newest_run = Run.objects.filter(project=project, created_at__gte=week_ago).order_by("-pk").first()
     least = least_completions(project.form)
     without_task = _prompts_without_task(state, least)
-    n_reported = (
-        PromptReport.objects.filter(project=project, state=PromptReport.State.OPEN).values("prompt").distinct().count()
-    )
+    n_reported = n_open_reports(project)
     n_fresh = _n_fresh(state)
     untrained = (
         state.snapshot is not None
@@ -288,11 +286,11 @@ def _prompts_without_task(state: LoopState, least: int) -> dict[str, int]:
 def _n_fresh(state: LoopState) -> int:
     """Judgements of the data that came since the newest snapshot."""
     frozen_up_to = (state.snapshot.filters.get("up_to_judgement") or 0) if state.snapshot else 0
-    fresh = Judgement.objects.filter(
-        project=state.project, superseded_by=None, slot__isnull=False, task__purpose=Task.Purpose.PREFERENCE,
+    fresh = Judgement.objects.current().filter(
+        project=state.project, slot__isnull=False, task__purpose=Task.Purpose.PREFERENCE,
         pk__gt=frozen_up_to,
     ).exclude(slot__state=Slot.State.VOID)  # fmt: skip
-    return remembered(f"fresh:{state.project.pk}:{frozen_up_to}", lambda: {"n": fresh.count()})["n"]
+    return remembered(f"fresh:{state.project.pk}:{frozen_up_to}", fresh.count, n=state.n_judgements)
 
 
 @dataclass(frozen=True)
@@ -360,6 +358,7 @@ def pace(project: Project, queue: QueueFigures, at: datetime | None = None) -> P
     by_time = remembered(
         f"pace:{project.pk}:{hourly}",
         lambda: {time.isoformat(): n for time, n in since_then.values_list("time").annotate(n=Count("pk")).order_by()},
+        n=total,
     )
     counts = {datetime.fromisoformat(time): n for time, n in by_time.items()}
     times = [start + step * index for index in range(n_steps)]

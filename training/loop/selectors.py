@@ -49,8 +49,8 @@ def win_rate(iteration: Iteration, *, tag: str | None = None, kinds: list[str] |
     empty = {"value": None, "low": None, "high": None, "n": 0, "method": "no comparison judged yet"}
     if iteration.policy_after is None:
         return empty
-    judgements = Judgement.objects.filter(
-        project=iteration.project_id, superseded_by=None, task__iteration=iteration.number,
+    judgements = Judgement.objects.current().filter(
+        project=iteration.project_id, task__iteration=iteration.number,
         task__purpose=Task.Purpose.EVALUATION, slot__isnull=False,
     ).exclude(slot__state=Slot.State.VOID).select_related("task__prompt")  # fmt: skip
     if kinds:

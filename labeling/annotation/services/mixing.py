@@ -90,7 +90,7 @@ def _gold(member: Membership, again_days: int, kind: str, at: datetime, expires_
 
 def _repeat(member: Membership, after: int, hours: int, at: datetime, expires_at: datetime) -> Taken | None:
     """One of the person's own standing judgements, old enough, whose task they weren't shown again yet."""
-    mine = Judgement.objects.filter(annotator=member.user_id, project=member.project_id, superseded_by=None)
+    mine = Judgement.objects.current().filter(annotator=member.user_id, project=member.project_id)
     mine = mine.filter(task__purpose__in=Task.COLLECTED).exclude(task__kind=Task.CONVERSATION)
     newest = next(iter(mine.order_by("-pk").values_list("pk", flat=True)[after : after + 1]), None)
     if newest is None:

@@ -2,14 +2,7 @@
 
 from django import template
 
-from labeling.annotation.models import PromptReport
-from labeling.projects.models import Project
+from labeling.annotation.selectors import n_open_reports
 
 register = template.Library()
-
-
-@register.simple_tag
-def open_reports(project: Project) -> int:
-    """Prompts with an open report. One query on an index."""
-    found = PromptReport.objects.filter(project=project, state=PromptReport.State.OPEN)
-    return found.values("prompt").distinct().count()
+register.simple_tag(n_open_reports, name="open_reports")

@@ -60,7 +60,7 @@ def _count(task_ids: Collection[int]) -> int:
     """Write the disagreement of these tasks, as far as two or more people judged them. Six statements."""
     if not task_ids:
         return 0
-    standing = Judgement.objects.filter(task__in=task_ids, superseded_by=None, task__purpose__in=Task.COLLECTED)
+    standing = Judgement.objects.current().filter(task__in=task_ids, task__purpose__in=Task.COLLECTED)
     # A judgement that was set aside counts for nothing.
     rows = standing.exclude(slot__state=Slot.State.VOID).values_list(
         "task_id", "pk", "annotator_id", "annotator_kind", "ranking", "feedback__ratings", "feedback__acceptable"

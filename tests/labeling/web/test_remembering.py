@@ -2,7 +2,7 @@ import pytest
 from django.core.cache import cache
 
 from labeling.web import remembering
-from labeling.web.remembering import remembered
+from labeling.web.remembering import remembered, total
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +24,12 @@ class Counter:
 
 def test_what_counts_little_is_always_counted_again():
     count = Counter(5)
-    assert [remembered("few", count)["n"] for _ in range(3)] == [6, 7, 8]
+    assert [remembered("few", count, n=total)["n"] for _ in range(3)] == [6, 7, 8]
 
 
-@pytest.mark.parametrize("n", [None, 10**6])
+@pytest.mark.parametrize("n", [total, 10**6])
 def test_what_counts_much_is_remembered_as_long_as_it_was_dear(monkeypatch, n):
-    count = Counter(5 if n else remembering.LARGE)
+    count = Counter(remembering.LARGE if n is total else 5)
     clock = iter([0.0, 0.5])
     monkeypatch.setattr(remembering.time, "perf_counter", lambda: next(clock))
     kept_for = []
