@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from math import ceil, sqrt
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q, Subquery, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncDay, TruncHour
 from django.urls import reverse
 from django.utils.timezone import now
@@ -61,7 +61,7 @@ class LoopState:
 
 
 def loop_state(project: Project) -> LoopState:
-    """Seven small queries; the counts of large projects are some seconds old."""
+    """Six small queries; the counts of large projects are some seconds old."""
     state = LoopState(project, **remembered(f"loop-counts:{project.pk}", lambda: _counts(project), n=total))
     state.snapshot = Snapshot.objects.filter(project=project).order_by("-number").defer("manifest").first()
     models = ModelVersion.objects.filter(project=project).exclude(stage=ModelVersion.Stage.ARCHIVED).order_by("-pk")
@@ -86,11 +86,16 @@ def _counts(project: Project) -> dict[str, int]:
         n_compare_open=Count("pk", filter=Q(purpose=Task.Purpose.EVALUATION, state=Task.State.OPEN)),
         n_judgements=Coalesce(Sum("n_judged"), 0),
     )
-    return {
-        **tasks,
-        "n_prompts": Prompt.objects.filter(project=project).count(),
-        "n_completions": Completion.objects.filter(prompt__project=project).count(),
-    }
+    n_prompts, n_completions = Project.objects.values_list(
+        _count(Prompt.objects.filter(project=project), "project"),
+        _count(Completion.objects.filter(prompt__project=project), "prompt__project"),
+    ).get(pk=project.pk)
+    return {**tasks, "n_prompts": n_prompts, "n_completions": n_completions}
+
+
+def _count(rows: QuerySet[Any], of: str) -> Coalesce:
+    """How many rows, as part of another statement. `of` is what all of them have in common."""
+    return Coalesce(Subquery(rows.order_by().values(of).annotate(n=Count("pk")).values("n")), 0)
 
 
 def reward_figure(model: ModelVersion | None) -> dict[str, Any] | None:
