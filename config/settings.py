@@ -101,7 +101,12 @@ TEMPLATES = [
 # --- data ---------------------------------------------------------------------------------------
 DATABASE_URL = env.text("PREFLOOP_DATABASE_URL", f"sqlite:///{HOME / 'prefloop.sqlite3'}")
 try:
-    DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=600, conn_health_checks=True)}
+    DATABASES = {
+        "default": dj_database_url.parse(
+            DATABASE_URL, conn_max_age=600, conn_health_checks=True,
+            disable_server_side_cursors=env.flag("PREFLOOP_DATABASE_POOLED"),
+        )
+    }  # fmt: skip
 except (ValueError, KeyError) as error:
     raise ImproperlyConfigured(f"PREFLOOP_DATABASE_URL is not a database address: {error}") from error
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):

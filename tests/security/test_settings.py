@@ -42,6 +42,15 @@ def test_a_bad_value_stops_the_start_and_is_named(tmp_path):
     assert stopped.returncode != 0 and "PREFLOOP_DEBUG" in stopped.stderr
 
 
+def test_another_kind_of_database_is_refused_and_a_pooler_is_told_of(tmp_path):
+    stopped = start(tmp_path, PREFLOOP_DATABASE_URL="mysql://user:word@127.0.0.1/prefloop")
+    assert stopped.returncode != 0 and "PREFLOOP_DATABASE_URL names neither SQLite nor PostgreSQL" in stopped.stderr
+    code = "from django.conf import settings as s; d = s.DATABASES['default']; print(d['ENGINE'], d['DISABLE_SERVER_SIDE_CURSORS'])"
+    address = {"PREFLOOP_DATABASE_URL": "postgres://user:word@127.0.0.1/prefloop"}
+    assert start(tmp_path, code, **address).stdout.split() == ["labeling.database.postgresql", "False"]
+    assert start(tmp_path, code, **address, PREFLOOP_DATABASE_POOLED="1").stdout.split()[1] == "True"
+
+
 def test_https_brings_secure_cookies_and_strict_transport(tmp_path):
     code = (
         "import django; django.setup(); from django.conf import settings as s;"
