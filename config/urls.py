@@ -7,6 +7,7 @@ from config.metrics import metrics
 from labeling.conversation.views import bench_or_conversations
 
 urlpatterns = [
+    path("api/v1/", include("config.api_urls")),  # first: what is asked for most
     path("", include("labeling.web.urls")),
     path("", include("labeling.accounts.urls")),
     path("", include("labeling.images.urls")),
@@ -22,7 +23,6 @@ urlpatterns = [
     path("projects/", include("labeling.projects.urls")),
     path("docs/", include("labeling.web.docs_urls")),
     path("metrics", metrics, name="metrics"),
-    path("api/v1/", include("config.api_urls")),
     path("admin/", admin.site.urls),
 ]
 

@@ -24,4 +24,4 @@ VOLUME /data
 EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=40s \
     CMD ["python", "-c", "from urllib.request import Request, urlopen; urlopen(Request('http://127.0.0.1:8000/readyz', headers={'X-Forwarded-Proto': 'https'}), timeout=4)"]
-CMD ["granian", "--host", "0.0.0.0", "--port", "8000", "--interface", "wsgi", "--workers", "2", "--blocking-threads", "4", "--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error", "config.wsgi:application"]
+CMD ["granian", "--host", "0.0.0.0", "--port", "8000", "--interface", "wsgi", "--workers", "2", "--blocking-threads", "3", "--respawn-failed-workers", "--workers-kill-timeout", "20", "--log-level", "error", "config.wsgi:application"]

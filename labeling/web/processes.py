@@ -30,8 +30,9 @@ STEADY_SECONDS = 20.0  # a process that ran this long starts its next life witho
 LONGEST_WAIT = 30.0
 WORKERS_WAIT_SECONDS = 1.5  # so that four starting interpreters don't hold up the first page
 # Few threads to a worker: each statement lets go of Python's lock and has to wait for the other threads to get it back.
-# Measured on two cores with 32 annotators: two workers of four threads answer nearly twice as many as one of eight.
-THREADS_OF_WEB = 4
+# Measured on two cores with 32 annotators: two workers of three threads answer twice as many as one of eight, and a
+# tenth more than two of four; with two threads a worker, two long downloads would keep its annotators waiting.
+THREADS_OF_WEB = 3
 MODEL_IDLE_SECONDS = 900
 
 
