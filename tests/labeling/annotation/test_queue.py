@@ -3,10 +3,12 @@
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils.timezone import now
 
 from labeling.annotation import queue
 from labeling.annotation.bench import n_tasks_left
 from labeling.annotation.models import Lease, Pool, Slot, Task
+from labeling.annotation.queue import take_slot
 from labeling.annotation.selectors import member_at_work
 from labeling.annotation.services import (
     NewTask,
@@ -175,3 +177,34 @@ def test_strangers_are_given_nothing(filled_project, stranger):
 def test_naming_more_leases_than_one_can_hold_is_harmless(filled_project, annotator):
     lease = take_lease(project=filled_project, annotator=annotator)
     assert take_lease(project=filled_project, annotator=annotator, holding=[*range(10_000, 10_050), lease.pk])
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans without statistics")
+@pytest.mark.parametrize("in_pool", [False, True])
+def test_the_queue_of_a_project_without_statistics_is_not_read_whole(project, lead, annotator, in_pool):
+    other = factories.make_project(lead, slug="other", members={annotator: "annotator"})
+    factories.fill_project(other, 400, n_completions=2, overlap=2)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    factories.fill_project(project, 300, n_completions=2, overlap=2)
+    if in_pool:
+        pool = Pool.objects.create(project=project, name="Law", is_named=True)
+        Slot.objects.filter(project=project).update(pool=pool)
+        Membership.objects.filter(project=project, user=annotator).update(pool_ids=[pool.pk])
+
+    def plan() -> str:
+        member = member_at_work(annotator, project)
+        with CaptureQueriesContext(connection) as captured:
+            assert take_slot(member, now())
+        taking = next(query["sql"] for query in captured if "COALESCE((" in query["sql"])
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN " + taking.replace("%", "%%"))
+            return "\n".join(line for (line,) in cursor.fetchall())
+
+    found = plan()
+    assert "slot_in_queue" in found and "Sort" not in found
+    # Another way to a project's slots would be taken.
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("CREATE INDEX another_way ON annotation_slot (project_id)")
+    assert "Sort" in plan()
