@@ -15,7 +15,7 @@ from labeling.annotation.errors import AlreadyJudged, KeyReused, LeaseLost, NotR
 from labeling.annotation.models import Judgement, Lease, Slot, Task
 from labeling.annotation.queue import free_slots
 from labeling.annotation.selectors import keys_of, member_at_work, shown_completions
-from labeling.annotation.services.leases import give_lease, with_texts
+from labeling.annotation.services.leases import give_lease, take_lease, with_texts
 from labeling.database.disk import wait_for_disk
 from labeling.database.prepared import insert, prepared, prepared_update
 from labeling.live.services import notify
@@ -55,6 +55,10 @@ def submit_and_take_lease(
     """`submit_judgement`, and `take_lease` in the same transaction: one wait for the disk, and for other writers."""
     project, at = lease.task.project, now()
     held = set(holding) - {lease.pk}
+    if lease.task.is_gold:
+        # The answer may qualify or pause the person, so what comes next is asked when that is known.
+        submission = submit_judgement(lease=lease, submission_key=submission_key, body=body, at=at)
+        return submission, take_lease(project=project, annotator=lease.annotator, holding=held, at=at)
     member = member_at_work(lease.annotator, project, held, closing=lease.pk)
     given: list[Lease | None] = []
     submission = _submitted(

@@ -15,6 +15,7 @@ from labeling.annotation.services import (
     reinstate_member,
     revise_judgement,
     skip_lease,
+    submit_and_take_lease,
     take_lease,
 )
 from labeling.projects.models import Membership
@@ -205,6 +206,16 @@ def test_feedback_is_part_of_the_answer_over_rest(project, newcomer):
     assert (feedback["is_right"], feedback["score"], feedback["outcome"]) == (False, 0.5, "going on")
     assert feedback["compared"][0]["said"] == "a = b = c"
     assert sorted(feedback["compared"][0]["expected"].split(" › ")) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("well", "state"), [(True, "active"), (False, "paused")])
+def test_what_the_last_answer_decides_holds_for_the_lease_that_comes_with_it(project, newcomer, well, state):
+    for _ in range(2):
+        gold.answer(take_lease(project=project, annotator=newcomer), well=well)
+    lease = take_lease(project=project, annotator=newcomer)
+    _done, following = submit_and_take_lease(lease=lease, submission_key="last", body=gold.body_of(lease, well=well))
+    assert Membership.objects.get(user=newcomer).state == state
+    assert (following is not None and not following.task.is_gold) == well
 
 
 def test_feedback_is_on_the_bench_with_and_without_the_script(client, project, newcomer):
