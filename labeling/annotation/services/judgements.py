@@ -88,7 +88,6 @@ def _submitted(
     body_hash = sha256(canonical_json(body))
     # An open lease has no judgement; a key that was used under another lease is found where it collides.
     if not lease.may_be_answered and (earlier := _earlier(lease.annotator_id, submission_key, body_hash, lease)):
-        wait_for_disk()
         return earlier
     answer = _checked(lease, body)
     judgement = None
@@ -195,6 +194,7 @@ def _earlier(annotator_id: int, submission_key: str, body_hash: str, lease: Leas
     (found,) = sent_before
     if found.body_hash != body_hash or found.lease_id != lease.pk:
         raise KeyReused(_("This submission key was used for another judgement: make a new key for each"))
+    wait_for_disk()
     return Submission(found, is_new=False)
 
 

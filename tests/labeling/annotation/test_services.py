@@ -345,7 +345,15 @@ def test_what_was_read_is_on_the_disk_before_it_is_called_kept(one_task, annotat
     monkeypatch.setattr(judgements, "wait_for_disk", lambda: waited.append(True))
     lease.refresh_from_db()
     assert not submit_judgement(lease=lease, submission_key="k", body=RANKING).is_new
-    assert waited
+    assert len(waited) == 1
+    # The same where the two came at once, and this one still believed the lease to be open.
+    lease.state = Lease.State.OPEN
+    assert not submit_judgement(lease=lease, submission_key="k", body=RANKING).is_new
+    assert len(waited) == 2
+    judgement = Judgement.objects.get()
+    for is_new in (True, False):
+        assert revise_judgement(judgement=judgement, submission_key="r", body=OTHER).is_new == is_new
+    assert len(waited) == 3
 
 
 def test_what_annotators_wrote_is_not_put_into_new_tasks(filled_project, annotator):
