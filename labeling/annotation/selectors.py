@@ -163,7 +163,7 @@ def _counted_queue(project: Project) -> dict[str, int]:
     # A task has as many slots as it wants judgements, beside those void; so nobody goes through all slots here.
     is_there = ~Q(state=Task.State.CLOSED)
     tasks = Task.objects.filter(project=project, purpose__in=Task.COLLECTED).aggregate(
-        n_tasks=Count("pk"),
+        n_tasks=Count("pk", filter=is_there),
         n_tasks_done=Count("pk", filter=Q(state=Task.State.DONE)),
         n_slots=Coalesce(Sum("overlap", filter=is_there), 0),
         n_done=Coalesce(Sum("n_judged", filter=is_there), 0),

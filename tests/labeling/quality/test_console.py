@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from labeling.annotation.selectors import queue_figures
 from labeling.annotation.services import set_aside_judgements, submit_judgement, take_lease
 from labeling.projects.services import add_member, pseudonym_of
 from labeling.quality.adjudication import queue_of
@@ -198,3 +199,12 @@ def test_a_large_project_without_a_report_says_that_it_is_being_computed(client,
     client.force_login(lead)
     assert "being computed" in client.get("/projects/support/quality/").content.decode()
     assert client.get("/projects/support/").status_code == 200
+
+
+def test_the_tasks_of_an_empty_project_and_closed_ones_are_told_as_they_are(client, project, lead):
+    client.force_login(lead)
+    assert "there are no prompts yet" in client.get("/projects/support/tasks/").content.decode()
+    factories.fill_project(project, 3)
+    assert "every prompt has one" in client.get("/projects/support/tasks/").content.decode()
+    project.tasks.filter(pk=project.tasks.first().pk).update(state="closed")
+    assert queue_figures(project).n_tasks == 2
