@@ -161,7 +161,7 @@ def make_tasks(slug: str, n: int, n_completions: int, *, long: bool) -> str:
     from labeling.accounts.roles import Role
     from labeling.accounts.services import create_user
     from labeling.annotation.services import create_tasks_for_prompts
-    from labeling.projects.imports import import_rows
+    from labeling.imports.services import import_rows
     from labeling.projects.services import add_member, create_project
 
     draw = random.Random(slug)

@@ -9,11 +9,15 @@ from labeling.annotation import api as annotation
 from labeling.annotation import members_api, pools_api, reports_api, tasks_api
 from labeling.conversation import api as conversation
 from labeling.images import api as images
+from labeling.imports import api as imports
 from labeling.preferences import api as preferences
+from labeling.preferences import withdrawals_api
 from labeling.projects import api as projects
 from labeling.quality import adjudication_api as adjudication
 from labeling.quality import api as quality
 from labeling.quality import gold_api
+from labeling.webhooks import api as webhooks
+from training.endpoints import api as endpoints
 from training.loop import api as loop
 from training.registry import api as registry
 from training.runs import api as runs
@@ -41,7 +45,12 @@ urlpatterns = [
     path("projects/<slug:slug>/members/<str:username>/pause/", members_api.PauseMemberView.as_view(), name="pause_member"),
     path("projects/<slug:slug>/members/<str:username>/reinstate/", members_api.ReinstateMemberView.as_view(), name="reinstate_member"),
     path("projects/<slug:slug>/members/<str:username>/set-aside/", members_api.SetAsideView.as_view(), name="set_aside"),
-    path("projects/<slug:slug>/imports/", projects.ImportsView.as_view(), name="imports"),
+    path("projects/<slug:slug>/imports/", imports.ImportsView.as_view(), name="imports"),
+    path("projects/<slug:slug>/imports/preview/", imports.PreviewView.as_view(), name="preview_import"),
+    path("imports/<str:import_id>/", imports.ImportView.as_view(), name="import"),
+    path("imports/<str:import_id>/cancel/", imports.CancelView.as_view(), name="cancel_import"),
+    path("imports/<str:import_id>/resume/", imports.ResumeView.as_view(), name="resume_import"),
+    path("imports/<str:import_id>/rejected.jsonl", imports.RejectedView.as_view(), name="rejected_rows"),
     path("projects/<slug:slug>/images/", images.ImagesView.as_view(), name="images"),
     path("projects/<slug:slug>/tasks/", tasks_api.TasksView.as_view(), name="tasks"),
     path("projects/<slug:slug>/tasks/assign/", tasks_api.AssignView.as_view(), name="assign_tasks"),
@@ -61,8 +70,19 @@ urlpatterns = [
     path("projects/<slug:slug>/gold/candidates/", gold_api.CandidatesView.as_view(), name="gold_candidates"),
     path("gold/<str:gold_id>/", gold_api.GoldView.as_view(), name="gold_task"),
     path("projects/<slug:slug>/snapshots/", preferences.SnapshotsView.as_view(), name="snapshots"),
+    path("projects/<slug:slug>/snapshots/preview/", preferences.PreviewView.as_view(), name="preview_snapshot"),
+    path("freezes/<str:freeze_id>/", preferences.FreezeView.as_view(), name="freeze"),
+    path("projects/<slug:slug>/withdrawals/", withdrawals_api.WithdrawalsView.as_view(), name="withdrawals"),
+    path("withdrawals/<str:withdrawal_id>/undo/", withdrawals_api.UndoWithdrawalView.as_view(), name="undo_withdrawal"),
+    path("projects/<slug:slug>/consent/", withdrawals_api.ConsentView.as_view(), name="consent"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),
+    path("projects/<slug:slug>/webhooks/", webhooks.WebhooksView.as_view(), name="webhooks"),
+    path("webhooks/<str:webhook_id>/", webhooks.WebhookView.as_view(), name="webhook"),
+    path("webhooks/<str:webhook_id>/rotate/", webhooks.RotateView.as_view(), name="rotate_webhook"),
+    path("webhooks/<str:webhook_id>/test/", webhooks.TestView.as_view(), name="test_webhook"),
+    path("webhooks/<str:webhook_id>/deliveries/", webhooks.DeliveriesView.as_view(), name="deliveries"),
+    path("deliveries/<str:delivery_id>/redeliver/", webhooks.RedeliverView.as_view(), name="redeliver"),
     path("judgements/<str:judgement_id>/revision/", annotation.RevisionView.as_view(), name="revision"),
     path("conversations/<str:conversation_id>/", conversation.ConversationView.as_view(), name="conversation"),
     path("conversations/<str:conversation_id>/end/", conversation.EndView.as_view(), name="end_conversation"),
@@ -71,15 +91,27 @@ urlpatterns = [
     path("conversations/<str:conversation_id>/turns/<int:number>/again/", conversation.AgainView.as_view(), name="turn_again"),
     path("conversations/<str:conversation_id>/turns/<int:number>/stop/", conversation.StopView.as_view(), name="turn_stop"),
     path("snapshots/<str:snapshot_id>/", preferences.SnapshotView.as_view(), name="snapshot"),
+    path("snapshots/<str:snapshot_id>/card/", preferences.CardView.as_view(), name="snapshot_card"),
+    path("snapshots/<str:snapshot_id>/verify/", preferences.VerifyView.as_view(), name="verify_snapshot"),
+    path("snapshots/<str:snapshot_id>/diff/", preferences.DiffView.as_view(), name="snapshot_diff"),
     path(
-        "snapshots/<str:snapshot_id>/<slug:split>.<slug:kind>",
+        "snapshots/<str:snapshot_id>/<slug:split>.<str:kind>",
         preferences.SnapshotFileView.as_view(),
         name="snapshot_file",
     ),
+    path("projects/<slug:slug>/endpoints/", endpoints.EndpointsView.as_view(), name="endpoints"),
+    path("endpoints/<str:endpoint_id>/", endpoints.EndpointView.as_view(), name="endpoint"),
     path("models/", registry.ModelsView.as_view(), name="models"),
     path("models/<str:model_id>/", registry.ModelView.as_view(), name="model"),
+    path("models/<str:model_id>/card/", registry.ModelCardView.as_view(), name="model_card"),
+    path("models/<str:model_id>/report/", registry.ModelReportView.as_view(), name="model_report"),
+    path("models/<str:model_id>/terms/", registry.ModelTermsView.as_view(), name="model_terms"),
+    path("models/<str:model_id>/verify/", registry.VerifyModelView.as_view(), name="verify_model"),
+    path("projects/<slug:slug>/lineage/", registry.LineageView.as_view(), name="lineage"),
+    path("projects/<slug:slug>/models/import/", registry.ImportModelView.as_view(), name="import_model"),
     path("runs/<str:run_id>/", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/events/", runs.RunEventsView.as_view(), name="run_events"),
+    path("runs/<str:run_id>/explanation/", runs.RunExplanationView.as_view(), name="run_explanation"),
     path("runs/<str:run_id>/cancel/", runs.CancelRunView.as_view(), name="cancel_run"),
     path("runs/<str:run_id>/resume/", runs.ResumeRunView.as_view(), name="resume_run"),
     path("iterations/<str:iteration_id>/", loop.IterationView.as_view(), name="iteration"),

@@ -55,8 +55,11 @@ INSTALLED_APPS = [
     "labeling.annotation",
     "labeling.conversation",
     "labeling.quality",
+    "labeling.imports",
     "labeling.preferences",
+    "labeling.webhooks",
     "training.registry",
+    "training.endpoints",
     "training.runs",
     "training.loop",
 ]
@@ -130,7 +133,7 @@ else:
     raise ImproperlyConfigured("PREFLOOP_DATABASE_URL names neither SQLite nor PostgreSQL")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-FILES = HOME / "files"  # snapshots, images
+FILES = HOME / "files"  # snapshots, images, imports
 RUNS = HOME / "runs"  # one folder a training run
 MODELS = HOME / "models"  # weights, safetensors only
 
@@ -171,18 +174,33 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "queue" / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "free expired leases": {"task": "labeling.annotation.tasks.free_expired_leases", "schedule": 10.0},
     "find disagreements": {"task": "labeling.quality.tasks.refresh_disagreements", "schedule": 20.0},
+    "start lost freezes again": {"task": "labeling.preferences.tasks.sweep_freezes", "schedule": 10.0},
     "hand on lost runs": {"task": "training.runs.tasks.sweep_runs", "schedule": 10.0},
     "advance iterations": {"task": "training.loop.tasks.advance_iterations", "schedule": 5.0},
     "compute quality reports": {"task": "labeling.quality.tasks.compute_due_reports", "schedule": 30.0},
+    "send webhooks": {"task": "labeling.webhooks.tasks.send_messages", "schedule": 5.0},
+    "forget old deliveries": {"task": "labeling.webhooks.tasks.forget_old_deliveries", "schedule": 3600.0},
+    "hand on lost imports": {"task": "labeling.imports.tasks.sweep_imports", "schedule": 10.0},
+    "remove imported files": {"task": "labeling.imports.tasks.remove_old_files", "schedule": 3600.0},
     "forget old events": {"task": "labeling.live.tasks.forget_old_events", "schedule": 3600.0},
 }
+
+# --- imports ------------------------------------------------------------------------------------
+IMPORT_MAX_BYTES = env.number("PREFLOOP_IMPORT_MAX_BYTES", 2_000_000_000, low=1000, high=2**40)
+IMPORT_KEEP_DAYS = env.number("PREFLOOP_IMPORT_KEEP_DAYS", 7, low=0, high=3650)  # files, once their import is over
+IMPORT_HEARTBEAT_SECONDS = 5
+IMPORT_LOST_AFTER_SECONDS = 60
+IMPORT_MAX_ATTEMPTS = 3
 
 # --- training -----------------------------------------------------------------------------------
 RUN_HEARTBEAT_SECONDS = 5
 RUN_LOST_AFTER_SECONDS = 30
 RUN_MAX_ATTEMPTS = 3
-# Kinds of run that this installation's workers execute with more than one process, by accelerate configuration.
+# Python functions of the team that runs may take rewards from, by exact dotted name: they run in the worker's recipes.
+REWARD_FUNCTIONS = env.words("PREFLOOP_REWARD_FUNCTIONS", [])
 TORCH_THREADS = env.number("PREFLOOP_TORCH_THREADS", 0, low=0, high=512)  # 0: all cores
+# Folders that models may be imported from; a file elsewhere is never read for it.
+MODEL_ROOTS = env.words("PREFLOOP_MODEL_ROOTS", [str(HOME / "incoming")])
 
 # --- models to talk with ------------------------------------------------------------------------
 # Servers of the OpenAI protocol, by name: {"vllm": {"url": "http://gpu1:8000/v1", "api_key_env": "VLLM_KEY"}}.
@@ -192,6 +210,20 @@ MODEL_PORT = env.number("PREFLOOP_MODEL_PORT", 0, low=0, high=65535)
 MODEL_SERVERS = env.model_servers("PREFLOOP_MODEL_SERVERS", local_port=MODEL_PORT, local_key=MODEL_SERVER_KEY)
 MODEL_FIRST_TOKEN_SECONDS = env.number("PREFLOOP_MODEL_FIRST_TOKEN_SECONDS", 60, low=1, high=3600)
 MODEL_NEXT_TOKEN_SECONDS = env.number("PREFLOOP_MODEL_NEXT_TOKEN_SECONDS", 20, low=1, high=3600)
+
+# --- webhooks -----------------------------------------------------------------------------------
+# Hosts that may be sent to wherever they are, and by http too: "ci.internal" or "ci.internal:8080". Others only by https,
+# and only where all their addresses are public; with PREFLOOP_WEBHOOK_PUBLIC=0 no others.
+WEBHOOK_HOSTS = env.words("PREFLOOP_WEBHOOK_HOSTS", [])
+WEBHOOK_PUBLIC = env.flag("PREFLOOP_WEBHOOK_PUBLIC", True)
+
+# --- endpoints to sample from -------------------------------------------------------------------
+# As for webhooks: hosts that may be asked wherever they are, and by http too: "gpu1:8000". Others only by https, and only
+# where all their addresses are public; with PREFLOOP_ENDPOINT_PUBLIC=0 no others.
+ENDPOINT_HOSTS = env.words("PREFLOOP_ENDPOINT_HOSTS", [])
+ENDPOINT_PUBLIC = env.flag("PREFLOOP_ENDPOINT_PUBLIC", True)
+# Checks that parts above the site's shell add to `doctor`: dotted names of functions that yield findings.
+DOCTOR_CHECKS = ["training.endpoints.doctor.examine_endpoints"]
 
 # --- people -------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -271,6 +303,10 @@ SPECTACULAR_SETTINGS = {
         "MembershipStateEnum": "labeling.projects.models.Membership.State",
         "AdjudicationOutcomeEnum": "labeling.quality.models.Adjudication.Outcome",
         "TaskStateEnum": "labeling.annotation.models.Task.State",
+        "ImportStateEnum": "labeling.imports.serializers.STATES",
+        "FreezeStateEnum": "labeling.preferences.models.Freeze.State",
+        "WebhookStateEnum": "labeling.webhooks.models.Webhook.State",
+        "DeliveryStateEnum": "labeling.webhooks.models.Delivery.State",
     },
     "TITLE": "Prefloop",
     "DESCRIPTION": "Preference data and training runs of one Prefloop installation.",

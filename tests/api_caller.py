@@ -44,3 +44,10 @@ def code_of(response: Any) -> str:
     assert set(error) == {"code", "message", "fields"}
     assert isinstance(error["message"], str) and isinstance(error["fields"], dict)
     return error["code"]
+
+
+def numbers_of(body: Any) -> set[float]:
+    """Every number in a JSON value. Ids are strings and no numbers: what only digits tell is looked for here."""
+    if isinstance(body, dict | list):
+        return {number for one in (body.values() if isinstance(body, dict) else body) for number in numbers_of(one)}
+    return {body} if isinstance(body, int | float) and not isinstance(body, bool) else set()

@@ -9,7 +9,7 @@ from labeling.accounts.roles import Role
 from labeling.accounts.services import create_token, create_user
 from labeling.annotation.models import Task
 from labeling.annotation.services import create_tasks_for_prompts, submit_judgement, take_lease
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.models import Project, Prompt
 from labeling.projects.services import add_member, create_project
 from labeling.projects.text import canonical_json

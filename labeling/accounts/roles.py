@@ -15,9 +15,9 @@ class Role(models.TextChoices):
 ANNOTATING = {Role.ANNOTATOR, Role.REVIEWER, Role.LEAD}
 # Settles what annotators differ on.
 REVIEWING = {Role.REVIEWER, Role.LEAD}
-# Changes the project, its guideline and who is in it.
+# Changes the project, its guideline and who is in it; brings models into production and takes them out of it.
 STEERING = {Role.LEAD}
 # Sees the console and takes the data out.
 READING = {Role.LEAD, Role.ENGINEER, Role.REVIEWER}
-# Starts and stops training, freezes snapshots, moves models between stages; over REST, brings rows in and opens tasks.
+# Starts and stops training, freezes snapshots, moves models between candidate and archived; over REST, brings rows in and opens tasks.
 TRAINING = {Role.LEAD, Role.ENGINEER}

@@ -30,6 +30,10 @@ def profile(request: HttpRequest) -> HttpResponse:
         else:
             status = 422
     tokens = ApiToken.objects.filter(user=request.user, revoked_at=None).order_by("-pk")
+    # A reverse relation: withdrawals belong to an app above this one.
+    withdrawn = set(request.user.withdrawals.filter(undone_at=None).values_list("project", flat=True))
+    for membership in memberships:
+        membership.is_withdrawn = membership.project_id in withdrawn
     context = {"form": form, "tokens": tokens, "memberships": memberships, "secret": secret, "now": now()}
     return render(request, "accounts/profile.html", context, status=status)
 

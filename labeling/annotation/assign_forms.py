@@ -112,7 +112,7 @@ class FilterForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.project = project
         self.fields["pool"].choices = [("", "any"), (EVERYONE, "everyone"), *pool_choices(project)]  # type: ignore[attr-defined]
-        imports = Import.objects.filter(project=project).order_by("-pk")
+        imports = Import.objects.filter(project=project).exclude(state=Import.State.DRAFT).order_by("-pk")
         self.fields["batch"].choices = [("", "any")] + [  # type: ignore[attr-defined]
             (str(pk), f"{pk} {filename}".strip()) for pk, filename in imports.values_list("pk", "filename")[:MOST_IMPORTS]
         ]

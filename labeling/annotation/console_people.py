@@ -74,6 +74,8 @@ def person(request: HttpRequest, project: Project, user_id: int) -> HttpResponse
     return show(
         request, "console/annotation/person.html", project, member=member, forms=filled,
         pools=Pool.objects.filter(pk__in=member.pool_ids).order_by("name"),
+        # A reverse relation: withdrawals belong to an app above this one.
+        withdrawal=project.withdrawals.filter(annotator=user_id, undone_at=None).select_related("by").first(),
         n_standing=judgements_to_set_aside(project=project, annotator=member.user).count(),
         page=keyset_page(request, found), status=422 if request.method == "POST" else 200,
     )  # fmt: skip

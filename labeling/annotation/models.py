@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from labeling.projects.feedback import PER_COMPLETION
 from labeling.projects.models import Completion, Guideline, Project, Prompt
 
 
@@ -245,6 +246,13 @@ class Judgement(models.Model):
     @property
     def is_surplus(self) -> bool:
         return self.slot_id is None
+
+    @property
+    def key_order(self) -> list[int]:
+        """Completion ids in the order of the keys that name them: that shown, or any where an import doesn't know it."""
+        named = {pk for group in self.ranking for pk in group}
+        named |= {int(pk) for name in PER_COMPLETION for pk in self.feedback.get(name, ())}
+        return self.order_shown or sorted(named)
 
 
 class SetAside(models.Model):

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
@@ -106,8 +107,15 @@ def prompts_for_data(project: Project) -> QuerySet[Prompt]:
     """Prompts to sample, to make tasks of and to begin conversations from: all but those written for gold tasks alone.
 
     A policy that was trained on one of these, or an annotator who met it in an ordinary task, would spoil the check.
+    Nor those that were removed: nothing is asked about them any more.
     """
-    return Prompt.objects.filter(project=project).exclude(pk__in=prompts_for_gold(project).values("pk"))
+    found = Prompt.objects.filter(project=project).exclude(pk__in=prompts_for_gold(project).values("pk"))
+    return found.exclude(pk__in=prompts_removed(project))
+
+
+def prompts_removed(project: Project) -> QuerySet[Any, int]:
+    """Ids of the prompts that may not be trained on any more. A reverse relation: withdrawals belong to an app above."""
+    return project.withdrawals.filter(undone_at=None, prompt__isnull=False).values_list("prompt", flat=True)
 
 
 def keys_of(order_shown: list[int]) -> dict[str, int]:

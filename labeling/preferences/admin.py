@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from labeling.preferences.models import Snapshot
+from labeling.preferences.models import Freeze, Snapshot, Withdrawal
 from labeling.web.admin_site import ReadOnlyAdmin
 
 
@@ -10,3 +10,17 @@ class SnapshotAdmin(ReadOnlyAdmin):
     list_select_related = ("project",)
     list_filter = ("project",)
     search_fields = ("content_hash", "name")
+
+
+@admin.register(Freeze)
+class FreezeAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "project", "state", "snapshot", "n_done", "n_total", "problem", "created_at")
+    list_select_related = ("project", "snapshot")
+    list_filter = ("state", "project")
+
+
+@admin.register(Withdrawal)
+class WithdrawalAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "project", "annotator", "prompt", "reason", "by", "at", "undone_at")
+    list_select_related = ("project", "annotator", "prompt", "by")
+    list_filter = ("project",)

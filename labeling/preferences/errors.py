@@ -13,5 +13,21 @@ class NothingToFreeze(PreferenceError):
     pass
 
 
+class NoRoom(PreferenceError):
+    """The disk is full. Nothing was frozen."""
+
+
 class UnknownView(PreferenceError):
     pass
+
+
+class NotUndone(PreferenceError):
+    pass
+
+
+class FreezeLost(PreferenceError):
+    """Another worker owns the freeze now, or it has ended."""
+
+
+class BeingMade(PreferenceError):
+    """Somebody else is making what was asked for, and it takes a while."""

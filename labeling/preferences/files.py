@@ -1,14 +1,13 @@
 """Sending a file that never changes: in constant memory, in parts, and only if the caller has not got it."""
 
-import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import parse_etags
 
+from labeling.preferences.views_out.making import made
 from labeling.web.api import Refused
 
 CHUNK_BYTES = 1 << 18
@@ -20,26 +19,14 @@ class OutOfRange(Refused):
         self.size = size
 
 
-def sha256_of(path: Path) -> str:
-    """Of the file's content; computed once a file."""
-    stat = path.stat()
-    key = "sha256:" + hashlib.sha256(f"{path}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
-    digest = cache.get(key)
-    if digest is None:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        cache.set(key, digest, timeout=None)
-    return digest
-
-
 def send_file(request: HttpRequest, path: Path, *, content_type: str, filename: str) -> HttpResponseBase:
-    """Answer 200, 206 for one range, or 304. The ETag is the SHA-256. Raises OutOfRange (416).
+    """Answer 200, 206 for one range, or 304. The ETag is the SHA-256, found while it was made. Raises OutOfRange (416).
 
     RFC 9110: a range of a wrong form and a list of ranges are ignored; so is any range if `If-Range` names
     another content. `If-None-Match` goes first.
     """
-    etag = f'"{sha256_of(path)}"'
-    size = path.stat().st_size
+    known = made(path)
+    etag, size = f'"{known["sha256"]}"', known["bytes"]
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
     wanted = [tag.removeprefix("W/") for tag in parse_etags(request.headers.get("If-None-Match", ""))]
     if etag in wanted or "*" in wanted:

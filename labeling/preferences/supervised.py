@@ -3,15 +3,17 @@
 Takes rows of `votes` of one task, so that the views `sft` and `unpaired` can be made of any frozen snapshot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from labeling.preferences.pairing import Vote, mean_ranks
+from labeling.preferences.pairing import Vote, mean_ranks, without
 
 Row = dict[str, Any]
 
 
-def sft_rows(votes: Sequence[Row], *, corrections: bool = True) -> list[Row]:
+def sft_rows(
+    votes: Sequence[Row], *, corrections: bool = True, without_flags: Collection[str] = ()
+) -> list[Row]:
     """Texts worth imitating, as TRL's `messages`: each correction and demonstration, and the best completion.
 
     The best is the one that comes first alone in the mean of the rankings, or in the ranking that a reviewer settled, or
@@ -22,7 +24,7 @@ def sft_rows(votes: Sequence[Row], *, corrections: bool = True) -> list[Row]:
     prompt = votes[0]["prompt"]
     found = _written(votes, corrections)
     edited = {key for vote in votes for key in vote["judgement"].get("corrections", {})} if corrections else set()
-    best = _best(votes)
+    best = _best(votes, _flagged(votes, without_flags))
     if best is not None and best not in edited:
         found.append(_origin("best", _completion(votes, best)))
     return _once(
@@ -31,16 +33,22 @@ def sft_rows(votes: Sequence[Row], *, corrections: bool = True) -> list[Row]:
     )
 
 
-def unpaired_rows(votes: Sequence[Row], *, corrections: bool = True) -> list[Row]:
+def unpaired_rows(
+    votes: Sequence[Row], *, corrections: bool = True, without_flags: Collection[str] = ()
+) -> list[Row]:
     """TRL's unpaired preferences: one row a completion that was called acceptable or not, by majority.
 
     `acceptable_share` is the share of the `n_votes` that accept it; an even split has no label and is left out. What
     annotators wrote themselves, corrections and demonstrations, is acceptable by its being written: label true, no
-    share. `none_acceptable` counts for no completion: it says that none is good, not which were weighed.
+    share. `none_acceptable` counts for no completion: it says that none is good, not which were weighed. Completions that
+    anybody flagged so, `without_flags`, take no part.
     """
     prompt = votes[0]["prompt"]
     rows = []
+    flagged = _flagged(votes, without_flags)
     for item in votes[0]["completions"]:
+        if item["key"] in flagged:
+            continue
         said = _acceptable(votes, item["key"])
         share = sum(said) / len(said) if said else 0.5
         if share != 0.5:
@@ -75,15 +83,28 @@ def _written(votes: Sequence[Row], corrections: bool) -> list[tuple[str, str, Ro
     return found
 
 
-def _best(votes: Sequence[Row]) -> str | None:
-    """Key of the completion that the votes hold up as the one to imitate."""
-    keys = [item["key"] for item in votes[0]["completions"]]
-    if len(keys) == 1:
+def _flagged(votes: Sequence[Row], flags: Collection[str]) -> set[str]:
+    """Keys of the completions that anybody gave one of these flags."""
+    return {
+        key
+        for vote in votes
+        for key, given in vote["judgement"].get("flags", {}).items()
+        if not set(flags).isdisjoint(given)
+    }
+
+
+def _best(votes: Sequence[Row], flagged: Collection[str]) -> str | None:
+    """Key of the completion that the votes hold up as the one to imitate, of those that aren't flagged."""
+    all_keys = [item["key"] for item in votes[0]["completions"]]
+    keys = [key for key in all_keys if key not in flagged]
+    if len(all_keys) == 1 and keys:
         said = _acceptable(votes, keys[0])
         return keys[0] if said and sum(said) > len(said) / 2 else None
+    if len(keys) < 2:
+        return None
     settled = votes[0].get("adjudication")
     judgements = [settled] if settled else [vote["judgement"] for vote in votes if vote["judgement"].get("ranking")]
-    places = mean_ranks(Vote(judgement["ranking"]) for judgement in judgements)
+    places = mean_ranks(Vote(without(judgement["ranking"], flagged)) for judgement in judgements)
     if not places or 2 * sum(judgement.get("none_acceptable", False) for judgement in judgements) >= len(judgements):
         return None
     first, second = sorted(keys, key=places.__getitem__)[:2]

@@ -1,34 +1,27 @@
-"""Projects, their members, and rows coming in."""
+"""Projects and their members."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.shortcuts import get_object_or_404
-from drf_spectacular.types import OpenApiTypes
-from rest_framework.exceptions import PermissionDenied, UnsupportedMediaType
-from rest_framework.parsers import MultiPartParser
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import UserRateThrottle
 
 from labeling.accounts.models import ApiToken, User
-from labeling.accounts.roles import ANNOTATING, STEERING, TRAINING
+from labeling.accounts.roles import ANNOTATING, STEERING
 from labeling.projects.api_access import ApiView
 from labeling.projects.errors import (
     BadBench,
     BadForm,
-    BadImport,
     BadQuality,
     BadSkills,
     LastLead,
     SlugTaken,
     UnknownVersion,
 )
-from labeling.projects.imports import FORMATS, MAX_LINE_BYTES, import_rows
 from labeling.projects.selectors import members_of
 from labeling.projects.serializers import (
     GuidelineReadSerializer,
-    ImportSerializer,
     KnowledgeFields,
     MemberSerializer,
     NewMemberSerializer,
@@ -50,16 +43,9 @@ from labeling.web.api import (
     PAGE_PARAMETERS,
     Refused,
     describe,
-    length_required,
     page_of,
-    query,
-    sent_in_chunks,
     wrong_fields,
 )
-
-MAX_IMPORT_BYTES = 200_000_000
-CHUNK_BYTES = 1 << 16
-LINES_TYPES = ("application/x-ndjson", "application/jsonl", "text/plain", "application/octet-stream")
 
 
 class ProjectsView(ApiView):
@@ -172,107 +158,6 @@ class MemberView(ApiView):
         except BadSkills as error:
             raise wrong_fields(error.fields) from None
         return Response(MemberSerializer(membership).data)
-
-
-class ImportThrottle(UserRateThrottle):
-    scope = "import"
-    rate = "60/min"
-
-
-class ImportsView(ApiView):
-    parser_classes = [MultiPartParser]
-    throttle_classes = [ImportThrottle]
-    takes_chunks = True
-
-    @describe(
-        "import_rows", tag="projects",
-        body={
-            **dict.fromkeys(LINES_TYPES, OpenApiTypes.BINARY),
-            "multipart/form-data": {
-                "type": "object",
-                "properties": {"file": {"type": "string", "format": "binary"}},
-                "required": ["file"],
-            },
-        },
-        parameters=[query("format", description="what a line holds", required=True, enum=list(FORMATS))],
-        answers={201: ImportSerializer}, errors=[404, 429],
-    )  # fmt: skip
-    def post(self, request: Request, slug: str) -> Response:
-        """Take JSON lines in, from the body or a multipart file, in constant memory.
-
-        Good rows stay even if others are refused; the same rows again add nothing.
-        """
-        project = self.project(slug, TRAINING)
-        format = request.query_params.get("format", "")
-        if format not in FORMATS:
-            raise wrong_fields({"format": f"Choose from {', '.join(FORMATS)}: POST .../imports/?format=prompts"})
-        if _announced_bytes(request) > MAX_IMPORT_BYTES:
-            raise _too_large()
-        read, filename = self._source(request)
-        try:
-            record = import_rows(
-                project=project, format=format, lines=lines_of(read), created_by=request.user, filename=filename
-            )
-        except BadImport as error:
-            raise wrong_fields({"format": str(error)}) from None
-        return Response(ImportSerializer(record).data, status=201)
-
-    def _source(self, request: Request) -> tuple[Callable[[int], bytes], str]:
-        mime = (request.content_type or "").split(";")[0].strip().lower()
-        if mime == "multipart/form-data":
-            if sent_in_chunks(request):
-                raise length_required()
-            if unknown := sorted(set(request.data) - {"file"}):
-                raise wrong_fields({unknown[0]: "This field is not known here."})
-            if "file" not in request.FILES:
-                raise wrong_fields({"file": "Send the rows as a file under this name"})
-            return request.FILES["file"].read, request.FILES["file"].name
-        if mime and mime not in LINES_TYPES:
-            raise UnsupportedMediaType(mime)
-        environ = getattr(request, "environ", {})
-        if sent_in_chunks(request) and environ.get("wsgi.input_terminated"):
-            return environ["wsgi.input"].read, ""
-        return request._request.read, ""
-
-
-def lines_of(read: Callable[[int], bytes], *, max_bytes: int | None = None) -> Iterator[bytes]:
-    """Lines of a stream, never holding more than one; an endless line is cut just past what the importer takes.
-
-    Raises Refused (413) once more than `max_bytes` have come.
-    """
-    max_bytes = MAX_IMPORT_BYTES if max_bytes is None else max_bytes
-    waiting = b""
-    total = 0
-    cutting = False  # inside a line whose beginning was given out already
-    while chunk := read(CHUNK_BYTES):
-        total += len(chunk)
-        if total > max_bytes:
-            raise _too_large()
-        *lines, rest = chunk.split(b"\n")
-        for line in lines:
-            if not cutting:
-                yield waiting + line + b"\n"
-            waiting, cutting = b"", False
-        if not cutting:
-            waiting += rest
-            if len(waiting) > MAX_LINE_BYTES:
-                yield waiting
-                waiting, cutting = b"", True
-    if waiting:
-        yield waiting
-
-
-def _announced_bytes(request: Request) -> int:
-    text = str(request.META.get("CONTENT_LENGTH") or "0")
-    return int(text) if text.isdigit() and len(text) < 19 else 0
-
-
-def _too_large() -> Refused:
-    return Refused(
-        "request_too_large",
-        f"At most {MAX_IMPORT_BYTES:,} bytes in one import. Rows before that are kept; send the rest in parts",
-        status=413,
-    )
 
 
 def _part_of(error: BadForm) -> str:

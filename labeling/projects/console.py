@@ -1,4 +1,4 @@
-"""Pages for leads: people, guidelines, prompts, imports, settings. The front page is training.loop's."""
+"""Pages for leads: people, guidelines, prompts, settings. The front page is training.loop's."""
 
 import difflib
 import json
@@ -15,17 +15,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from labeling.accounts.models import User
 from labeling.accounts.roles import STEERING, Role
 from labeling.projects.console_access import add_errors, console_page, keyset_page, show
-from labeling.projects.errors import BadForm, BadImport, BadSkills, LastLead, SlugTaken
+from labeling.projects.errors import BadForm, BadSkills, LastLead, SlugTaken
 from labeling.projects.forms import (
     BuilderForm,
     GuidelineForm,
-    ImportForm,
     MemberForm,
     NewProjectForm,
     SettingsForm,
 )
-from labeling.projects.imports import import_rows
-from labeling.projects.models import Completion, Guideline, Import, Project, Prompt
+from labeling.projects.models import Completion, Guideline, Project, Prompt
 from labeling.projects.presets import TALK
 from labeling.projects.row_buttons import after_button, is_button
 from labeling.projects.selectors import members_of
@@ -250,38 +248,8 @@ def prompt(request: HttpRequest, project: Project, prompt_id: int) -> HttpRespon
         }
         for task in tasks
     ]
-    return show(request, "console/projects/prompt.html", project, prompt=found, completions=completions, tasks=rows)
-
-
-# --- imports ------------------------------------------------------------------------------------
-@require_http_methods(["GET", "HEAD", "POST"])
-@console_page(to_change=STEERING)
-def import_file(request: HttpRequest, project: Project) -> HttpResponse:
-    form = ImportForm(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid():
-        file = form.cleaned_data["file"]
-        try:
-            record = import_rows(
-                project=project, format=form.cleaned_data["format"], lines=file, created_by=request.user,
-                filename=file.name,
-            )  # fmt: skip
-        except BadImport as error:
-            form.add_error("file", str(error))
-        else:
-            return redirect("projects:import_result", project.slug, record.pk)
-    imports = Import.objects.filter(project=project).defer("rejected").select_related("created_by").order_by("-pk")[:20]
     return show(
-        request,
-        "console/projects/import.html",
-        project,
-        form=form,
-        imports=imports,
-        status=422 if form.is_bound else 200,
-    )
-
-
-@require_safe
-@console_page()
-def import_result(request: HttpRequest, project: Project, import_id: int) -> HttpResponse:
-    record = get_object_or_404(Import, project=project, pk=import_id)
-    return show(request, "console/projects/import_result.html", project, record=record)
+        request, "console/projects/prompt.html", project, prompt=found, completions=completions, tasks=rows,
+        # A reverse relation: withdrawals belong to an app above this one.
+        withdrawal=found.withdrawals.filter(undone_at=None).select_related("by").first(),
+    )  # fmt: skip

@@ -48,11 +48,3 @@ class LastLead(ProjectError):
 
 class UnknownVersion(ProjectError):
     """The guideline has no such version."""
-
-
-class RowRejected(ProjectError):
-    """One row of an import cannot be taken; the message says why."""
-
-
-class BadImport(ProjectError):
-    """The import as a whole cannot be read."""

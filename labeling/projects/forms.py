@@ -1,4 +1,4 @@
-"""What leads send: projects, people, guidelines, files."""
+"""What leads send: projects, people, guidelines."""
 
 from typing import Any
 
@@ -12,7 +12,6 @@ from labeling.accounts.models import User
 from labeling.accounts.roles import Role
 from labeling.projects.bench_settings import DEFAULT_BENCH, MAX_WARNING, NUMBERS
 from labeling.projects.feedback import CAN_BE_REQUIRED, DEFAULT_FORM
-from labeling.projects.imports import FORMATS
 from labeling.projects.models import Project
 from labeling.projects.presets import PRESETS, TALK, Preset, preset_like
 from labeling.projects.quality_settings import MOST_QUALIFYING, quality_of
@@ -385,8 +384,3 @@ class GuidelineForm(forms.Form):
         if not text.strip():
             raise forms.ValidationError("Write something: annotators read it beside each task")
         return text
-
-
-class ImportForm(forms.Form):
-    format = forms.ChoiceField(choices=[(name, name) for name in FORMATS])
-    file = forms.FileField(allow_empty_file=False, label="File", help_text="JSON lines, UTF-8, one row a line")

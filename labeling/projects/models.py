@@ -58,6 +58,10 @@ class Membership(models.Model):
         QUALIFYING = "qualifying", "qualifying"
         PAUSED = "paused", "paused"
 
+    class Consent(models.TextChoices):
+        UNKNOWN = "", "not asked"
+        GIVEN = "given", "given"
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role.choices)
@@ -73,6 +77,11 @@ class Membership(models.Model):
     pool_ids = models.JSONField(default=list, help_text="pools whose tasks the person may be given, the first first")
     queue_places = models.JSONField(default=dict, help_text="see labeling/annotation/queue.py")
     guideline_read = models.PositiveIntegerField(default=0, help_text="the newest version the person has read")
+    consent = models.CharField(
+        max_length=8, choices=Consent.choices, blank=True, default=Consent.UNKNOWN,
+        help_text="to models being trained on the person's judgements; taking it back is a withdrawal",
+    )  # fmt: skip
+    consent_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -102,21 +111,71 @@ class Guideline(models.Model):
 
 
 class Import(models.Model):
-    """One file or body of rows that came in: what was taken, what was not and why."""
+    """One file or body of rows that came in: what was taken, what was not and why; see `labeling.imports`.
+
+    The row is the job too. Whoever holds `owner` and `epoch` may write it. What is counted here was committed together
+    with the rows it counts, so an import that broke off goes on after row `n_rows`.
+    """
+
+    class State(models.TextChoices):
+        DRAFT = "draft", "not started"  # a file that somebody looks at before deciding
+        WAITING = "waiting", "waiting"
+        RUNNING = "running", "running"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="imports")
-    format = models.CharField(max_length=20)
+    format = models.CharField(max_length=40)
     filename = models.CharField(max_length=200, blank=True)
     sha256 = models.CharField(max_length=64, blank=True)
+    path = models.CharField(
+        max_length=1000, blank=True, help_text="where a file lies that was not copied; empty: in the folder of imports"
+    )
+    mapping = models.JSONField(default=dict, help_text="column of the format to column of the file")
+    options = models.JSONField(default=dict, help_text="of the format")
+    source = models.CharField(max_length=200, blank=True, help_text="of rows that name none")
+    licence = models.CharField(max_length=80, blank=True, help_text="of rows that name none")
+    tags = models.JSONField(default=list, help_text="added to those of each row")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    problem = models.TextField(blank=True, help_text="why it failed")
+    n_rows = models.PositiveBigIntegerField(default=0, help_text="rows of the file that are dealt with")
     n_taken = models.PositiveIntegerField(default=0)
     n_duplicates = models.PositiveIntegerField(default=0)
+    n_near_duplicates = models.PositiveIntegerField(default=0)
     n_rejected = models.PositiveIntegerField(default=0)
+    n_prompts = models.PositiveIntegerField(default=0)
+    n_completions = models.PositiveIntegerField(default=0)
+    n_judgements = models.PositiveIntegerField(default=0)
     rejected = models.JSONField(default=list, help_text="the first rows refused: [{line, reason}]")
+    rejected_bytes = models.PositiveBigIntegerField(default=0, help_text="of the list of all rows refused")
+    bytes_done = models.PositiveBigIntegerField(default=0)
+    bytes_total = models.PositiveBigIntegerField(default=0)
+    seconds = models.FloatField(default=0.0, help_text="spent on it, all attempts together")
+    owner = models.CharField(max_length=120, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    heartbeat_at = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+    file_removed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["state"], condition=models.Q(state__in=["draft", "waiting", "running"]), name="import_not_over"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"import {self.pk} ({self.format})"
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in (self.State.DONE, self.State.FAILED, self.State.CANCELLED)
 
 
 class Prompt(models.Model):
@@ -124,7 +183,9 @@ class Prompt(models.Model):
     external_id = models.CharField(max_length=120, blank=True)
     messages = models.JSONField(help_text="[{role, content}], the last one the user's")
     content_hash = models.CharField(max_length=64)
-    group_id = models.CharField(max_length=16, help_text="prompts alike but for case, digits and marks share it")
+    group_id = models.CharField(
+        max_length=16, help_text="near-duplicates and turns of one conversation share it: see grouping.py"
+    )
     source = models.CharField(max_length=200, blank=True)
     licence = models.CharField(max_length=80, blank=True)
     tags = models.JSONField(default=list)
@@ -140,6 +201,24 @@ class Prompt(models.Model):
 
     def __str__(self) -> str:
         return f"prompt {self.pk}"
+
+
+class PromptSignature(models.Model):
+    """What near-duplicates of a prompt are found by: see grouping.py. Apart from the prompt, which is read far more often."""
+
+    prompt = models.OneToOneField(Prompt, on_delete=models.CASCADE, related_name="signature")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+", db_index=False)
+    value = models.BinaryField(help_text="MinHash of the opening: 64 slots of 32 bits, little-endian")
+    is_grouped = models.BooleanField(default=False, help_text="compared with all others of the project")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["project", "prompt"], name="signature_of_project"),
+            models.Index(fields=["project"], condition=models.Q(is_grouped=False), name="signature_not_grouped"),
+        ]
+
+    def __str__(self) -> str:
+        return f"signature of prompt {self.prompt_id}"
 
 
 class Completion(models.Model):

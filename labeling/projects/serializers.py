@@ -114,16 +114,3 @@ class MemberSerializer(serializers.Serializer):
     languages = serializers.ListField(child=serializers.CharField())
     skills = serializers.ListField(child=serializers.CharField())
     created_at = serializers.DateTimeField()
-
-
-class RejectedRowSerializer(serializers.Serializer):
-    line = serializers.IntegerField()
-    reason = serializers.CharField()
-
-
-class ImportSerializer(serializers.Serializer):
-    id = serializers.CharField(source="pk")
-    taken = serializers.IntegerField(source="n_taken", help_text="rows that added something")
-    duplicates = serializers.IntegerField(source="n_duplicates", help_text="rows whose all was there before")
-    rejected = serializers.IntegerField(source="n_rejected")
-    rejected_rows = RejectedRowSerializer(source="rejected", many=True, help_text="the first 1000")

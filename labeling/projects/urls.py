@@ -8,7 +8,9 @@ urlpatterns = [
     # Pages under a project's address that belong to apps above this one; named here so that nothing is imported.
     path("<slug:slug>/", include("training.loop.overview_urls")),
     path("<slug:slug>/", include("labeling.quality.urls")),
+    path("<slug:slug>/", include("labeling.imports.urls")),
     path("<slug:slug>/", include("labeling.conversation.console_urls")),
+    path("<slug:slug>/", include("labeling.webhooks.console_urls")),
     path("", include("labeling.annotation.console_urls")),
     path("<slug:slug>/settings/", console.settings, name="settings"),
     path("<slug:slug>/state/", console.set_state, name="state"),
@@ -18,6 +20,4 @@ urlpatterns = [
     path("<slug:slug>/guidelines/preview/", console.guideline_preview, name="guideline_preview"),
     path("<slug:slug>/prompts/", console.prompts, name="prompts"),
     path("<slug:slug>/prompts/<int:prompt_id>/", console.prompt, name="prompt"),
-    path("<slug:slug>/import/", console.import_file, name="import"),
-    path("<slug:slug>/import/<int:import_id>/", console.import_result, name="import_result"),
 ]

@@ -46,7 +46,7 @@ class Columns:
     """Judgements, oldest first; `task` and `annotator` number `tasks` and `annotators` (database ids).
 
     `rankings` holds those that rank two completions or more, in the same order; `judgement` says which each is.
-    `won` is what the completion shown first won of each ranking, `chance` what it wins by chance.
+    `won` is what the completion shown first won of each ranking, `chance` what it wins by chance; nan: nobody knows.
     """
 
     tasks: numpy.ndarray
@@ -140,14 +140,15 @@ class _Gatherer:
             by = self.annotators.setdefault(by_id, len(self.annotators))
             self.kinds[by] = kind
             self.add_said(of, by, ratings or {}, acceptable or {})
-            if ranking and len(order) > 1:
+            if sum(map(len, ranking)) > 1:
                 judgement.append(len(task))
                 for place, group in enumerate(ranking):
                     item.extend(group)
                     rank.extend([place] * len(group))
                 start.append(len(item))
-                won.append(1 / len(ranking[0]) if order[0] in ranking[0] else 0.0)
-                chance.append(1 / len(order))
+                # Of imported judgements nobody may know the order: they say nothing of position.
+                won.append((1 / len(ranking[0]) if order[0] in ranking[0] else 0.0) if order else float("nan"))
+                chance.append(1 / len(order) if order else float("nan"))
             task.append(of)
             annotator.append(by)
             seconds.append(float("nan") if took is None else took)

@@ -65,7 +65,7 @@ def figures_of(
         "agreement_of_people": of_people,
         "agreement_by_tag": _by_tag(votes, tags, n_ranked),
         "agreement_over_time": _over_time(columns, votes, n_ranked),
-        "position_bias": position_bias_of(len(columns.won), columns.won.sum(), columns.chance.sum()),
+        "position_bias": position_bias_of(int((~numpy.isnan(columns.won)).sum()), numpy.nansum(columns.won), numpy.nansum(columns.chance)),
         "seconds_median": statistics.median_seconds(columns.seconds[~numpy.isnan(columns.seconds)].tolist()),
         "agreement_by_time": _by_time(columns, votes),
         "disagreement": _disagreement(columns, votes, settled),
@@ -280,9 +280,10 @@ def _annotators(
     n = len(names)
     no_vote = statistics.undefined("no vote on a pair of completions")
     n_judgements = numpy.bincount(columns.annotator, minlength=n)
-    by_ranking = columns.rankings.annotator
-    n_rankings, won, chance = (
-        numpy.bincount(by_ranking, weights, n) for weights in (None, columns.won, columns.chance)
+    shown = ~numpy.isnan(columns.won)
+    by_shown = columns.rankings.annotator[shown]
+    n_shown, won, chance = (
+        numpy.bincount(by_shown, weights, n) for weights in (None, columns.won[shown], columns.chance[shown])
     )
     with_others, accuracy = [statistics.undefined(NOBODY_ELSE)] * n, [no_vote] * n
     eta = [no_vote] * n
@@ -309,7 +310,7 @@ def _annotators(
                 "confusion": model.counts[by].round(2).tolist() if has_votes else None,  # type: ignore[union-attr]
                 "confusion_shares": confusions[by] if by < len(confusions) and place < MOST_CONFUSIONS else None,
                 "agreement_with_adjudication": with_reviewers[by],
-                "position_bias": position_bias_of(int(n_rankings[by]), won[by], chance[by]),
+                "position_bias": position_bias_of(int(n_shown[by]), won[by], chance[by]),
                 "gold": None, "repeats": None,
                 "seconds_median": statistics.median_seconds(seconds[~numpy.isnan(seconds)].tolist()),
             }

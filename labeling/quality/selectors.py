@@ -71,14 +71,24 @@ def consensus_of_tasks(project: Project, tasks: Sequence[Task]) -> list[dict[str
     return found
 
 
+def probabilities_by(
+    model: dict[str, Any], votes: Votes, people: Sequence[int], known: numpy.ndarray | None = None
+) -> numpy.ndarray:
+    """Of each pair that the first is better, that the second is, and of a tie, by the model of a report.
+
+    `people` are the user ids of the votes' annotators; those whom the model doesn't know are taken as any newcomer.
+    """
+    of_people, usual = model.get("confusion", {}), usual_confusion().tolist()
+    confusion = numpy.asarray([of_people.get(str(pk), usual) for pk in people])
+    return pair_probabilities(votes, confusion, numpy.asarray(model.get("priors", EVEN)), known)
+
+
 def _add_votes(
     project: Project, votes: Votes, people: list[int], settled: dict[int, Ranking], found: list[dict[str, Any]]
 ) -> None:
     model = QualityReport.objects.filter(project=project).values_list("consensus", flat=True).first() or {}
-    of_people, usual = model.get("confusion", {}), usual_confusion().tolist()
-    confusion = numpy.asarray([of_people.get(str(pk), usual) for pk in people])
     known = votes.settled_by(settled)
-    probabilities = pair_probabilities(votes, confusion, numpy.asarray(model.get("priors", EVEN)), known)
+    probabilities = probabilities_by(model, votes, people, known)
     for pair, tally in enumerate(votes.tallies()):
         first, second, tie = probabilities[pair].tolist()
         found[votes.task[pair]]["pairs"].append(

@@ -239,7 +239,8 @@ ERRORS = {
     415: "the body's content type is not one this call takes",
     416: "the range lies outside the file",
     429: "too often: wait as long as Retry-After says",
-    503: "the database is away: wait as long as Retry-After says, and send the same again",
+    503: "the database is away, or the file is still being made: wait as long as Retry-After says, and send the same again",
+    507: "the disk of the server is full: nothing was kept",
 }
 
 

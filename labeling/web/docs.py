@@ -13,7 +13,10 @@ from django.views.decorators.http import require_safe
 from labeling.web.markdown import render_markdown
 
 FOLDER = Path(settings.BASE_DIR) / "templates" / "docs"
-ORDER = ("index", "quickstart", "annotating", "assigning", "quality", "loop", "training", "api", "operating", "glossary")
+ORDER = (
+    "index", "quickstart", "annotating", "assigning", "quality", "importing", "formats", "snapshots", "exporting", "loop",
+    "training", "client", "webhooks", "api", "operating", "glossary",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=32)

@@ -14,6 +14,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.module_loading import import_string
 
 from labeling.web.processes import PortTaken, refuse_taken_ports
 
@@ -41,7 +42,7 @@ def examine(*, host: str = "127.0.0.1", port: int = 8000) -> Iterator[Finding]:
     checks: list[Callable[[], Iterator[Finding]]] = [
         _python, lambda: _packages("packages", FLOORS, BAD, "make install"), _home, _secrets, _database, _broker,
         lambda: _ports(host, port), lambda: _packages("training packages", TRAINING_FLOORS, WARNING, "make install"),
-        _demo_model, _torch, _chromium,
+        _demo_model, _torch, _chromium, *map(import_string, settings.DOCTOR_CHECKS),
     ]  # fmt: skip
     for check in checks:
         try:
@@ -104,13 +105,14 @@ def _home() -> Iterator[Finding]:
 
 
 def _secrets() -> Iterator[Finding]:
-    keys = sorted(Path(settings.HOME, "keys").glob("*"))
+    keys = sorted(Path(settings.HOME, "keys").rglob("*"))
     open_to_others = [path for path in keys if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
     if open_to_others:
         names = " ".join(map(str, open_to_others))
         yield Finding("secrets", BAD, f"others may read {names}", f"chmod 600 {names}")
     else:
-        yield Finding("secrets", GOOD, f"{len(keys)} key files, for their owner alone" if keys else "from the environment")
+        n_files = sum(path.is_file() for path in keys)
+        yield Finding("secrets", GOOD, f"{n_files} key files, for their owner alone" if keys else "from the environment")
 
 
 def _database() -> Iterator[Finding]:

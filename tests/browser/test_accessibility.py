@@ -5,11 +5,13 @@ from playwright.sync_api import expect
 
 from labeling.accounts.roles import Role
 from labeling.annotation.services import create_tasks_for_prompts, report_prompt, take_lease
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.services import change_project
 from labeling.projects.text import canonical_json
 from labeling.quality.adjudication import queue_of
 from labeling.quality.services import adjudicate, refresh_disagreements
+from labeling.webhooks.models import Delivery
+from labeling.webhooks.services import create_webhook
 from tests import factories
 from tests.browser.axe import LOOKS, serious
 from tests.labeling.quality import gold
@@ -92,7 +94,7 @@ def test_axe_finds_nothing_serious_on_the_other_pages_of_annotators(site, projec
 
 CONSOLE = (
     "settings/", "tasks/", "reports/", "adjudication/", "images/", "conversation/", "people/", "pools/", "pools/new/", "gold/", "gold/new/",
-    "guidelines/", "import/", "",
+    "guidelines/", "import/", "webhooks/", "webhooks/new/", "",
 )  # fmt: skip
 
 
@@ -102,8 +104,13 @@ def test_axe_finds_nothing_serious_where_leads_set_up_their_project(site, projec
     add_tasks(project, 3)
     lease = take_lease(project=project, annotator=annotator)
     report_prompt(lease=lease, reason="broken", note="cut off")
+    webhook, _ = create_webhook(project=project, url="https://example.org/", events=["run"])
+    tries = [{"at": "2026-11-21T08:00:00+00:00", "status": 500, "error": "refused", "milliseconds": 12}] * 2
+    Delivery.objects.create(webhook=webhook, event="run", body="{}", state="failed", tries=tries)
     page = open_page(project.created_by, "/projects/new/", **LOOKS[look])
     found = {"new": serious(page)}
+    page.goto(site.url(f"/projects/support/webhooks/{webhook.pk}/"))
+    found["webhook"] = serious(page)
     for path in CONSOLE:
         assert page.goto(site.url(f"/projects/support/{path}")).status == 200
         page.wait_for_load_state("networkidle")

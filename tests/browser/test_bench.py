@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from labeling.accounts.roles import Role
 from labeling.annotation.models import Judgement, Lease, Slot
 from labeling.annotation.services import create_tasks_for_prompts, judgement_body
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.services import add_member, change_project, create_project
 from labeling.projects.text import canonical_json
 from tests import factories

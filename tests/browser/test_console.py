@@ -2,18 +2,23 @@
 
 import pytest
 from django.utils.timezone import now
+from playwright.sync_api import expect
 
 from labeling.annotation.models import Slot
+from labeling.preferences.freezes import work_off_freezes
+from labeling.preferences.models import Freeze
 from labeling.preferences.services import create_snapshot
 from labeling.projects.services import add_member
 from tests import factories
+from tests.browser.axe import serious
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
 from training.runs.models import Run, RunEvent
 
 PAGES = (
-    "", "tasks/", "quality/", "quality/?show=annotators", "quality/?show=checks", "quality/?show=coefficients", "reports/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "prompts/{prompt}/", "import/",
-    "snapshots/", "snapshots/1/", "snapshots/new/", "runs/", "runs/new/?kind=dpo", "runs/{run}/", "models/", "models/{model}/",
+    "", "tasks/", "quality/", "quality/?show=annotators", "quality/?show=checks", "quality/?show=coefficients", "reports/", "settings/", "people/", "guidelines/", "guidelines/?edit", "webhooks/", "webhooks/new/", "prompts/", "prompts/{prompt}/", "import/",
+    "snapshots/", "snapshots/1/", "snapshots/new/", "snapshots/1/card/", "snapshots/1/verify/",
+    "snapshots/compare/", "snapshots/withdrawals/", "snapshots/withdrawals/new/?prompt={prompt}", "runs/", "runs/new/?kind=dpo", "runs/compare/", "runs/{run}/", "models/", "models/{model}/", "models/{model}/card/", "models/lineage/", "models/import/",
     "iterations/", "iterations/1/", "iterations/new/",
 )  # fmt: skip
 
@@ -79,6 +84,31 @@ def test_the_curves_of_a_running_run_grow_without_a_reload(world, open_page):
         rewards.get_by_text("CSV", exact=True).last.click()
     assert download.value.suggested_filename == f"run-{run.pk}-rewards.csv"
     assert download.value.path().read_text().splitlines()[:2] == ["step,chosen,rejected", "1,0.1,-0.1"]
+
+
+def test_ticked_runs_are_drawn_side_by_side(world, open_page):
+    run = world["run"]
+    other = Run.objects.create(
+        project=run.project, kind="dpo", model=run.model, snapshot=run.snapshot, state="done", spec={"beta": 0.3}
+    )
+    for each in (run, other):
+        for step in range(1, 6):
+            add_step(each, step)
+    page = open_page(world["lead"], "/projects/support/runs/")
+    for each in (other, run):
+        page.get_by_label(f"Compare run {each.pk}").focus()
+        page.keyboard.press("Space")
+    # News of a run draws the list anew; what is ticked stays ticked.
+    page.get_by_role("button", name="Compare").focus()
+    Run.objects.filter(pk=run.pk).update(progress=0.77)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.locator("#runs", has_text="77 %").wait_for()
+    page.get_by_label(f"Compare run {run.pk}").focus()
+    page.keyboard.press("Enter")
+    loss = page.locator(".plot", has_text="loss")
+    loss.wait_for()
+    assert loss.locator(".plot-key").all_inner_texts() == [f"run {other.pk}", f"run {run.pk}"]
+    assert page.get_by_role("region", name="Options that differ").locator("tbody tr").count() == 1
 
 
 def test_a_plot_has_the_ink_of_the_theme(world, open_page):
@@ -150,3 +180,41 @@ def test_pace_against_agreement_is_a_dot_for_each_annotator_with_a_table_behind(
     bars = page.locator(".plot", has_text="how much rankings of them differ")
     bars.wait_for()
     assert "not settled: 8 in all over 10" in bars.locator("canvas").get_attribute("aria-label")
+
+
+def test_counts_follow_the_filters_and_freezing_leads_to_the_snapshot_by_itself(world, open_page):
+    page = open_page(world["lead"], "/projects/support/snapshots/new/")
+    page.locator("#preview dl:has-text('judgements')").wait_for()
+    page.get_by_label("person", exact=True).check()
+    page.get_by_label("preference data").uncheck()
+    page.get_by_label("comparing policies").check()
+    page.locator("#preview:has-text('Nothing passes')").wait_for()
+    page.get_by_label("comparing policies").uncheck()
+    page.get_by_label("preference data").check()
+    page.locator("#preview:has-text('by 1 person')").wait_for()
+    page.get_by_label("Name").fill("by hand")
+    page.get_by_text("More", exact=False).first.click()
+    page.get_by_label("Margins").fill("1, 2, 3")
+    page.get_by_role("button", name="Freeze", exact=True).click()
+    page.locator("text=Waiting for a worker").wait_for()
+    factories.judge_all(world["project"], world["annotator"])  # so that it isn't the snapshot there is
+    Freeze.objects.update(filters={})
+    work_off_freezes()
+    page.wait_for_url("**/snapshots/2/")
+    assert page.locator("header .soft", has_text="by hand").is_visible()
+
+
+def test_the_lineage_is_walked_by_keyboard_and_passes_axe(world, open_page):
+    page = open_page(world["lead"], f"/projects/support/models/lineage/?of=model:{world['model'].pk}")
+    here = page.locator(".lineage-graph a.is-here")
+    expect(here).to_be_in_viewport()
+    page.locator(".lineage-scroll").focus()
+    reached = []
+    for _ in range(page.locator(".lineage-graph a").count()):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.querySelector('.graph-label').textContent"))
+    assert {"small@1", "support-dpo@1", "snapshot #1"} <= set(reached)
+    assert serious(page) == []
+    page.locator(".lineage-graph a", has_text="small@1").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("small@1")

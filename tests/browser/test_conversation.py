@@ -25,7 +25,7 @@ from tests import factories
 from tests.browser.axe import LOOKS, serious
 from tests.browser.conftest import ROOT, Site
 from tests.factories import token_for
-from tests.labeling.conversation.conftest import SERVER_NAME, speakers
+from tests.labeling.conversation.conftest import SERVER_NAME, TELLING, TOLD, speakers
 from tests.labeling.conversation.model_server import ScriptedServer, cut_after, echo, gated, say
 from tests.ports import free_port
 
@@ -137,10 +137,11 @@ def project(lead, annotator) -> Project:
 
 
 @pytest.fixture
-def talking(project) -> Project:
+def talking(project, monkeypatch) -> Project:
+    monkeypatch.setattr("labeling.conversation.speakers.MAX_TOKENS", TELLING["max_tokens"])
     change_settings(
-        project=project, is_on=True, speakers=speakers("model-one", "model-two", top_p=0.123, max_tokens=777),
-        max_turns=5, note="Talk about *parcels*.",
+        project=project, is_on=True, speakers=speakers("model-one", "model-two", **TELLING), max_turns=5,
+        note="Talk about *parcels*.",
     )  # fmt: skip
     return project
 
@@ -258,7 +259,7 @@ def test_nothing_that_reaches_the_page_tells_the_models_apart(talking, annotator
     seen.append(page.content())
     text = "\n".join(seen)
     assert '"over": true' in text
-    for secret in (SERVER_NAME, "model-one", "model-two", "key-of-model", "0.123", "777", str(talk.models.server_port)):
+    for secret in (SERVER_NAME, "model-one", "model-two", "key-of-model", *TOLD, f":{talk.models.server_port}"):
         assert secret not in text
     for speaker in Turn.objects.get().speakers:
         assert str(speaker["seed"]) not in text

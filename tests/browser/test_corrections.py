@@ -106,6 +106,7 @@ def test_what_stayed_the_same_is_folded_and_opens(project, annotator, open_page)
     page.keyboard.type("Begin")
     keys(page, "Control+End")
     page.keyboard.type(" Bye.")
+    expect(page.locator(".diff-text")).to_contain_text("Bye.")  # the difference follows what is typed
     fold = page.locator(".diff-fold")
     expect(fold).to_have_count(1)
     expect(fold).to_contain_text("words the same")

@@ -5,6 +5,7 @@ import json
 import pytest
 from playwright.sync_api import Page, expect
 
+from labeling.imports.services import run_next_import
 from labeling.projects.models import Project
 from labeling.projects.presets import PRESETS, Preset
 from labeling.projects.services import change_project
@@ -69,7 +70,10 @@ def drawn(page: Page) -> None:
 
 # --- every kind of task -------------------------------------------------------------------------
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.key)
-def test_a_lead_sets_it_up_by_keyboard_and_an_annotator_finds_it(lead, annotator, open_page, tmp_path, preset: Preset):
+def test_a_lead_sets_it_up_by_keyboard_and_an_annotator_finds_it(
+    lead, annotator, site, open_page, tmp_path, settings, preset: Preset
+):
+    settings.FILES = site.home / "files"  # this process is the worker
     layout, n_cards, parts = ON_THE_BENCH[preset.key]
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, ROWS)))
@@ -89,9 +93,10 @@ def test_a_lead_sets_it_up_by_keyboard_and_an_annotator_finds_it(lead, annotator
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Space")
     chooser.value.set_files(file)
-    tab_to(page, "[name=format]")
-    page.keyboard.type("completions")
-    follow(page, "form .button-primary", "**/import/*/")
+    follow(page, "form .button-primary", "**/import/*/check/")
+    follow(page, ".button-primary", "**/import/*/")
+    assert run_next_import()
+    expect(page.locator("#import-state .badge")).to_have_text("✓done")
     follow(page, ".button-primary", "**/tasks/")
     n_tasks = TASKS.get(preset.key, 9)
     tab_to(page, "[name=overlap]")

@@ -16,7 +16,7 @@ from playwright.sync_api import Page
 from labeling.accounts.roles import Role
 from labeling.annotation.models import Lease
 from labeling.annotation.services import create_tasks_for_prompts, submit_judgement
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.text import canonical_json
 from tests import factories
 

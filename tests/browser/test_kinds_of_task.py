@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from labeling.accounts.roles import Role
 from labeling.annotation.models import Lease, PromptReport
 from labeling.annotation.services import create_tasks_for_prompts
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.models import Completion, Prompt
 from labeling.projects.services import change_project
 from tests import factories

@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from labeling.accounts.roles import Role
 from labeling.annotation.models import Judgement, Lease
 from labeling.annotation.services import create_tasks_for_prompts
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.models import Completion
 from labeling.projects.services import change_project
 from labeling.projects.text import canonical_json

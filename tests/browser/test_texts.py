@@ -12,7 +12,7 @@ from labeling.accounts.roles import Role
 from labeling.annotation.services import create_tasks_for_prompts
 from labeling.images.models import Image
 from labeling.images.services import store_image
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.text import canonical_json
 from tests import factories
 from tests.browser.held import first_held

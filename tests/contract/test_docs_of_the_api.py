@@ -5,7 +5,7 @@ import re
 import pytest
 
 from labeling.annotation.models import Lease, PromptReport
-from labeling.preferences.services import DEFAULT_POLICY
+from labeling.preferences.filters import DEFAULT_POLICY
 from labeling.preferences.views_of_snapshots import VIEWS
 from labeling.projects.bench_settings import DEFAULT_BENCH
 from labeling.projects.feedback import DEFAULT_FORM, KNOWN_PARTS, check_answer, complete_form

@@ -12,15 +12,21 @@ from labeling.projects.services import change_project
 from tests import factories
 
 datasets = pytest.importorskip("datasets")
+TABLES = [name for name, view in VIEWS.items() if view.columns]  # the others are records of other tools
+FIRST = {"sft": "messages", "hh": "chosen"}
 
 
 @pytest.fixture
 def served(live_server, project, annotator, engineer, monkeypatch, tmp_path):
     """A snapshot of every kind of feedback behind a real server: its address and the headers to ask with."""
-    change_project(project=project, form={"corrections": True, "acceptable": True, "demonstration": "optional"})
+    form = {"corrections": True, "acceptable": True, "demonstration": "optional", "ratings": {"tone": {"low": 1, "high": 5}}}
+    change_project(project=project, form=form)
     factories.fill_project(project, 40)
     while lease := take_lease(project=project, annotator=annotator):
-        body = {"ranking": [["a"], ["b"], ["c"]], "acceptable": {"a": True, "c": False}, "seconds": 5.0}
+        body = {
+            "ranking": [["a"], ["b"], ["c"]], "acceptable": {"a": True, "c": False}, "seconds": 5.0,
+            "ratings": {"a": {"tone": 4}},
+        }  # fmt: skip
         if lease.pk % 3 == 0:
             body |= {"corrections": {"b": f"Edited by hand, number {lease.pk}."}, "demonstration": f"Mine, {lease.pk}."}
         submit_judgement(lease=lease, submission_key=str(lease.pk), body=body)
@@ -31,21 +37,34 @@ def served(live_server, project, annotator, engineer, monkeypatch, tmp_path):
     return f"{live_server.url}/api/v1/snapshots/{snapshot.pk}/", headers, snapshot
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", TABLES)
 def test_load_dataset_reads_a_view_by_its_address(served, view, tmp_path):
     pytest.importorskip("aiohttp", reason="datasets reads addresses through fsspec[http]")
     address, headers, snapshot = served
-    rows = rows_in(snapshot, view, "train")
-    for form in ("parquet", "json"):
-        url = f"{address}train.{'parquet' if form == 'parquet' else 'jsonl'}?view={view}"
+    for form, ending in (("parquet", "parquet"), ("json", "jsonl")):
+        url = f"{address}train.{ending}?view={view}"
         loaded = datasets.load_dataset(
             form, data_files={"train": url}, storage_options={"headers": headers}, cache_dir=str(tmp_path / form)
         )
-        assert loaded["train"].num_rows == rows > 0
-        assert loaded["train"][0]["messages" if view == "sft" else "prompt"][0]["role"] == "user"
+        assert loaded["train"].num_rows == rows_in(snapshot, view, "train") > 0
+        first = loaded["train"][0][FIRST.get(view, "prompt")]
+        assert first if isinstance(first, str) else first[0]["role"] == "user"
+        assert set(loaded["train"].column_names) == set(VIEWS[view].columns)
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("form, ending", [("json", "jsonl.gz"), ("csv", "csv"), ("csv", "csv.gz")])
+def test_load_dataset_reads_the_other_kinds_by_their_address(served, form, ending, tmp_path):
+    pytest.importorskip("aiohttp", reason="datasets reads addresses through fsspec[http]")
+    address, headers, snapshot = served
+    loaded = datasets.load_dataset(
+        form, data_files=f"{address}train.{ending}?view=preference_standard", storage_options={"headers": headers},
+        cache_dir=str(tmp_path),
+    )["train"]  # fmt: skip
+    assert loaded.num_rows == rows_in(snapshot, "preference_standard", "train") > 0
+    assert loaded[0]["chosen"].startswith(" ") and isinstance(loaded[0]["weight"], float)
+
+
+@pytest.mark.parametrize("view", TABLES)
 def test_load_dataset_reads_a_view_once_it_is_downloaded(served, view, tmp_path):
     import httpx
 
@@ -74,9 +93,11 @@ def test_our_own_client_downloads_and_verifies(served, tmp_path):
     address, headers, snapshot = served
     with Client(address.split("/api/")[0], headers["Authorization"].removeprefix("Bearer ")) as client:
         path = client.download_snapshot(str(snapshot.pk), "train", view="votes", path=tmp_path / "votes.jsonl")
+        tasks = client.download_snapshot(str(snapshot.pk), "train", "json", view="argilla", path=tmp_path / "records.json")
         taken = client.import_rows("support", "prompts", ({"prompt": f"streamed {number}"} for number in range(3)))
     assert taken["taken"] == 3
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == snapshot.manifest["files"]["votes.train.jsonl"]["sha256"]
+    assert len(path.read_bytes().splitlines()) == snapshot.manifest["files"]["votes.train.jsonl"]["rows"]
+    assert len(json.loads(tasks.read_bytes())) == rows_in(snapshot, "argilla", "train")
 
 
 def test_trl_takes_the_preference_view_as_it_is(served, tmp_path):

@@ -101,6 +101,44 @@ def test_dpo_trainer_takes_the_view_preference_with_its_corrections(load, tiny_m
     takes_a_step(trainer)
 
 
+@pytest.mark.parametrize("view", ["preference", "preference_standard"])
+def test_reward_trainer_takes_preferences(load, tiny_model, tmp_path, view):
+    data = load(view, "parquet")
+    assert trl.is_conversational(data[0]) == (view == "preference")
+    arguments = trl.RewardConfig(output_dir=str(tmp_path / "out"), max_length=128, **STEP)
+    takes_a_step(trl.RewardTrainer(model=tiny_model, args=arguments, train_dataset=data))
+
+
+def test_dpo_trainer_takes_the_view_preference_standard(load, tiny_model, tmp_path):
+    data = load("preference_standard", "parquet")
+    arguments = trl.DPOConfig(output_dir=str(tmp_path / "out"), max_length=128, **STEP)
+    takes_a_step(
+        trl.DPOTrainer(model=tiny_model, args=arguments, train_dataset=data, processing_class=tokenizer(tiny_model))
+    )
+
+
+@pytest.mark.parametrize("name", ["GRPO", "RLOO"])
+def test_online_trainers_take_the_view_prompt(load, tiny_model, tmp_path, name):
+    data = load("prompt", "jsonl")
+    assert trl.is_conversational(data[0])
+    seen = []
+
+    def longer(completions, **columns):
+        seen.append(set(columns))
+        return [float(number) for number in range(len(completions))]
+
+    arguments = getattr(trl, f"{name}Config")(
+        output_dir=str(tmp_path / "out"), num_generations=2, max_completion_length=4, **STEP
+    )
+    trainer = getattr(trl, f"{name}Trainer")(
+        model=tiny_model, args=arguments, train_dataset=data, reward_funcs=longer, processing_class=tokenizer(tiny_model)
+    )
+    before = weights_of(trainer)
+    assert trainer.train().global_step == 1
+    assert any(not torch.equal(before[key], value) for key, value in weights_of(trainer).items())
+    assert {"prompts", "group_id", "licence"} <= seen[0]
+
+
 def tokenizer(folder):
     from transformers import AutoTokenizer
 

@@ -17,7 +17,11 @@ from schemathesis.specs.openapi.checks import (
 
 from config.wsgi import application
 from labeling.annotation.services import take_lease
+from labeling.preferences.freezes import start_freeze
 from labeling.preferences.services import create_snapshot
+from labeling.preferences.withdrawal import withdraw_person
+from labeling.webhooks.models import Delivery, Webhook
+from labeling.webhooks.services import create_webhook
 from tests import factories
 from tests.api_caller import Caller
 from training.registry.models import ModelVersion
@@ -42,9 +46,15 @@ def world(filled_project, lead, annotator):
     ModelVersion.objects.create(name="small", version=1, key="small@1", kind="base", folder="models/small")
     lead.is_staff = True
     lead.save()
+    # Its address is refused before anything is sent.
+    webhook, _ = create_webhook(project=filled_project, url="https://example.org/", events=["run"])
+    Webhook.objects.update(url="https://127.0.0.1/")
     return {
+        "webhook_id": str(webhook.pk), "delivery_id": str(Delivery.objects.create(webhook=webhook, event="run", body="{}").pk),
         "slug": "support", "lease_id": str(take_lease(project=filled_project, annotator=lead).pk),
         "snapshot_id": str(create_snapshot(project=filled_project, created_by=lead).pk), "model_id": "1",
+        "freeze_id": str(start_freeze(project=filled_project, created_by=lead).pk),
+        "withdrawal_id": str(withdraw_person(project=filled_project, annotator=annotator, by=lead)[0].pk),
         "judgement_id": str(filled_project.judgements.filter(annotator=lead).first().pk), "split": "train", "kind": "jsonl",
     }  # fmt: skip
 

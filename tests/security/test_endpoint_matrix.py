@@ -17,12 +17,18 @@ from labeling.annotation.models import Judgement
 from labeling.annotation.services import create_pool, take_lease
 from labeling.conversation.models import Conversation, Turn
 from labeling.images.services import store_image
+from labeling.preferences.freezes import start_freeze
 from labeling.preferences.services import create_snapshot
+from labeling.preferences.withdrawal import withdraw_person
 from labeling.projects.services import pseudonym_of
 from labeling.quality.services import adjudicate, create_gold
+from labeling.webhooks.models import Delivery
+from labeling.webhooks.services import create_webhook
 from tests import factories
 from tests.labeling.images.pictures import png
 from tests.security.routes import METHODS, ROUTES, Api, Page, Public
+from tests.training.runs.reports import small_report
+from training.endpoints.models import Endpoint
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
 from training.runs.models import Run
@@ -52,7 +58,8 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     model = ModelVersion.objects.create(
         name="p", version=1, key="p@1", kind="policy", project=project, base=base, parent=base, snapshot=snapshot, folder="x"
     )  # fmt: skip
-    run = Run.objects.create(project=project, kind="sample", model=base)
+    result = {"report": small_report()}
+    run = Run.objects.create(project=project, kind="reward", model=base, output_model=model, result=result)
     iteration = Iteration.objects.create(project=project, number=1, policy_before=base)
     talk = Conversation.objects.create(project=project, annotator=annotator, client_key="k", max_turns=3)
     Turn.objects.create(conversation=talk, number=1, client_key="k", content="Hello", speakers=[])
@@ -63,7 +70,15 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     prompt = project.prompts.first()
     completions = list(prompt.completions.values_list("pk", flat=True))
     gold = create_gold(project=project, prompt=prompt, completion_ids=completions, expected={"ranking": [[pk] for pk in completions]})
+    withdrawal, _ = withdraw_person(project=project, annotator=reviewer, by=lead)
+    # Its address is refused before anything is sent.
+    webhook, _ = create_webhook(project=project, url="https://example.org/", events=["run"])
+    type(webhook).objects.update(url="https://127.0.0.1/")
+    delivery = Delivery.objects.create(webhook=webhook, event="run", body="{}")
     return {
+        "withdrawal_id": withdrawal.pk, "freeze_id": start_freeze(project=project, created_by=lead).pk,
+        "endpoint_id": Endpoint.objects.create(project=project, name="gpu", model=base, url="https://127.0.0.1/v1", served_model="m").pk,
+        "webhook_id": webhook.pk, "delivery_id": delivery.pk,
         "pool_id": create_pool(project=project, name="Law", skills=["law"]).pk,
         "gold_id": gold.pk, "username": reviewer.username,
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,

@@ -10,7 +10,7 @@ from labeling.projects.models import Project
 from tests.api_caller import Caller
 from tests.factories import judge_all
 
-OURS = ("accounts", "projects", "annotation", "quality", "preferences", "registry", "runs", "loop")
+OURS = ("accounts", "projects", "annotation", "quality", "preferences", "webhooks", "registry", "endpoints", "runs", "loop")
 FIELDS = sorted(
     {
         name
@@ -32,14 +32,18 @@ CALLS = {
     "POST projects/support/members/annotator/reinstate/": {},
     "POST projects/support/members/annotator/set-aside/": {"reason": "x"},
     "POST projects/support/gold/": {"text": "x"},
+    "POST projects/support/webhooks/": {"url": "https://example.org/", "events": ["run"]},
+    "POST projects/support/endpoints/": {"name": "gpu", "url": "https://example.org/v1", "served_model": "m", "licence": "x"},
     "POST projects/support/tasks/": {},
     "POST projects/support/leases/": {},
     "POST projects/support/snapshots/": {},
     "POST projects/support/runs/": {"kind": "sample", "model": "small@1"},
     "POST projects/support/iterations/": {"policy_before": "small@1"},
     "POST models/": {"name": "x", "folder": "models/x", "licence": "x"},
+    "POST projects/support/models/import/": {"name": "x", "folder": "x", "licence": "x", "kind": "base"},
     "POST auth/token/": {"username": "x", "password": "y"},
 }
+TERMS = ("licence_url", "fee_due", "acceptance_due", "output_restrictions")
 TAKEN = {
     "PATCH projects/support/": {
         "name", "description", "form", "bench", "quality", "overlap", "lease_seconds", "eval_share", "guideline", "state",
@@ -54,12 +58,18 @@ TAKEN = {
     "POST projects/support/members/annotator/reinstate/": {"to_qualify", "restore"},
     "POST projects/support/members/annotator/set-aside/": {"reason", "since", "until"},
     "POST projects/support/gold/": {"task", "prompt", "completions", "text", "texts", "expected", "explanation"},
+    "POST projects/support/webhooks/": {"url", "events", "description"},
+    "POST projects/support/endpoints/": {
+        "name", "url", "served_model", "revision", "model", "licence", "key", "concurrency", "requests_per_minute",
+        "tokens_per_minute", "timeout_seconds", "prompt_price", "new_price", "currency",
+    },
     "POST projects/support/tasks/": {"kind", "overlap", "prompts", "pool", "people", "priority"},
     "POST projects/support/leases/": set(),
     "POST projects/support/snapshots/": {"name", "filters", "policy"},
     "POST projects/support/runs/": {"kind", "spec", "snapshot", "model", "inputs"},
     "POST projects/support/iterations/": {"policy_before", "config"},
-    "POST models/": {"name", "folder", "licence", "source"},
+    "POST models/": {"name", "folder", "licence", "source", *TERMS},
+    "POST projects/support/models/import/": {"name", "folder", "kind", "licence", "base", "source", *TERMS},
     "POST auth/token/": {"username", "password"},
 }  # fmt: skip
 

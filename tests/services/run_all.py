@@ -26,6 +26,12 @@ PYTEST = [sys.executable, "-m", "pytest", "-q"]
 # Those that start servers or browsers come in a stage of their own, so that what they wait for is not held up by others.
 SERVING = "browser or services"
 IN_TWO = ["-n", "2", "--dist", "loadfile"]
+# Long tests that no database takes part in: once is enough.
+WITHOUT_DATABASE = (
+    "tests/labeling/imports/formats", "tests/labeling/imports/test_sources.py", "tests/labeling/imports/test_recognition.py",
+    "tests/labeling/imports/test_mapping.py", "tests/labeling/quality/statistics", "tests/labeling/web/test_strict_json.py",
+    "tests/labeling/web/test_markdown.py", "tests/training/sampling",
+)  # fmt: skip
 
 
 def stages() -> list[tuple[str, list[str]]]:
@@ -40,7 +46,8 @@ def stages() -> list[tuple[str, list[str]]]:
     ]
     if not postgres.missing():
         data_layer = [str(path) for path in ("tests/labeling", "tests/training") if (ROOT / path).is_dir()]
-        command = [*PYTEST, *IN_TWO, "-m", f"not ({SERVING}) and not gpu", *data_layer]
+        data_layer += [f"--ignore={path}" for path in WITHOUT_DATABASE]
+        command = [*PYTEST, *IN_TWO, "-m", f"not ({SERVING} or recipe) and not gpu", *data_layer]
         found.append(
             ("data layer on PostgreSQL", [python, "-m", "tests.services.postgres", "--", *command])
         )

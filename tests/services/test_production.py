@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 from tests.factories import PASSWORD, completions_rows
 from tests.ports import free_port
 from tests.services import postgres, redis
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE = ["ada", "ben", "cleo", "dan"]
@@ -114,12 +115,6 @@ def project(site) -> Site:
     return site
 
 
-def until(claim, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
 
 def stubborn(call) -> httpx.Response:
     """As the client does: again, with the same key, until the server answers for good."""
@@ -186,7 +181,7 @@ def web_worker(root: int) -> int:
         parents = {int(pid) for pid, ppid, args in rows if int(ppid) == root and "config.wsgi" in args}
         return max((int(pid) for pid, ppid, args in rows if int(ppid) in parents and "config.wsgi" in args), default=0)
 
-    until(find)
+    wait_until(find)
     return find()
 
 
@@ -224,7 +219,7 @@ def test_a_task_queued_after_the_broker_came_back_is_done(project):
         with psycopg.connect(project.database.url) as database:
             return database.execute("SELECT count(*) FROM live_event WHERE name = 'old'").fetchone() == (0,)
 
-    until(forgotten)
+    wait_until(forgotten)
     assert forgotten()
 
 

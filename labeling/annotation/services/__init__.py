@@ -26,7 +26,7 @@ from labeling.annotation.services.pools import (
     empty_and_delete_pool,
     pool_of_people,
 )
-from labeling.annotation.services.reports import close_tasks_of, report_prompt, settle_report
+from labeling.annotation.services.reports import close_tasks_of, reopen_tasks, report_prompt, settle_report
 from labeling.annotation.services.setting_aside import (
     judgements_to_set_aside,
     restore_judgement,
@@ -56,6 +56,7 @@ __all__ = [
     "pool_of_people",
     "reinstate_member",
     "renew_lease",
+    "reopen_tasks",
     "report_prompt",
     "restore_judgement",
     "restore_judgements",

@@ -265,7 +265,7 @@ def _store_written(lease: Lease, parts: dict[str, Any]) -> None:
 
 def judgement_body(judgement: Judgement) -> dict[str, Any]:
     """The judgement as it was submitted, completions named by their keys again."""
-    keys = {pk: key for key, pk in keys_of(judgement.order_shown).items()}
+    keys = {pk: key for key, pk in keys_of(judgement.key_order).items()}
     body: dict[str, Any] = {}
     if judgement.ranking:
         body["ranking"] = [[keys[pk] for pk in group] for group in judgement.ranking]

@@ -1,12 +1,15 @@
 """Prompts that annotators report, and what leads do about it."""
 
+from collections.abc import Collection
+
 from django.db import transaction
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Lease, PromptReport, Slot, Task
+from labeling.annotation.queue import position_of, reopen_queue
 from labeling.live.services import notify
-from labeling.projects.models import Prompt
+from labeling.projects.models import Project, Prompt
 
 
 def report_prompt(*, lease: Lease, reason: str, note: str = "") -> PromptReport:
@@ -45,3 +48,18 @@ def close_tasks_of(*, prompt: Prompt) -> int:
     open_tasks = Task.objects.filter(prompt=prompt, state=Task.State.OPEN)
     Slot.objects.filter(task__in=open_tasks).update(position=None)
     return open_tasks.update(state=Task.State.CLOSED)
+
+
+def reopen_tasks(*, project: Project, task_ids: Collection[int]) -> int:
+    """Hand out again those of these tasks that are closed. Returns how many."""
+    with transaction.atomic():
+        closed = Task.objects.filter(project=project, pk__in=task_ids, state=Task.State.CLOSED)
+        tasks = list(closed.order_by("pk"))
+        for task in tasks:
+            Slot.objects.filter(task=task).exclude(state__in=[Slot.State.DONE, Slot.State.VOID]).update(
+                position=position_of(task.pk, task.priority)
+            )
+        closed.update(state=Task.State.OPEN)
+        if tasks:
+            reopen_queue(project)
+    return len(tasks)

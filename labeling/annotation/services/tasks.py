@@ -8,7 +8,7 @@ from django.db import transaction
 from labeling.annotation.errors import BadTasks
 from labeling.annotation.models import Pool, Slot, Task, TaskCompletion
 from labeling.annotation.queue import MOST_PRIORITY, position_of, reopen_queue
-from labeling.annotation.selectors import prompts_for_gold
+from labeling.annotation.selectors import prompts_for_gold, prompts_removed
 from labeling.database.planner import after_many_new_rows
 from labeling.live.services import notify
 from labeling.projects.feedback import least_completions
@@ -99,8 +99,8 @@ def create_tasks_for_prompts(
     """Open a task over each of the prompts (default: all that have none), up to `completions_per_task` each.
 
     With one completion a task, every completion of a prompt gets a task of its own; with none, annotators write
-    from nothing. Prompts written for gold tasks alone are passed over. Returns how many tasks are new and how many
-    prompts have too few distinct completions for one.
+    from nothing. Prompts written for gold tasks alone are passed over, and those that were removed. Returns how many
+    tasks are new and how many prompts have too few distinct completions for one.
     """
     least = least_completions(project.form)
     if not least <= completions_per_task <= MOST_COMPLETIONS:
@@ -110,8 +110,8 @@ def create_tasks_for_prompts(
         )
     if prompts is None:
         prompts = Prompt.objects.filter(project=project, tasks=None)
-    for_gold = set(prompts_for_gold(project).values_list("pk", flat=True))
-    prompt_ids = [prompt.pk for prompt in prompts if prompt.pk not in for_gold]
+    not_these = set(prompts_for_gold(project).values_list("pk", flat=True)) | set(prompts_removed(project))
+    prompt_ids = [prompt.pk for prompt in prompts if prompt.pk not in not_these]
     by_prompt: dict[int, dict[str, int]] = {pk: {} for pk in prompt_ids}
     for start in range(0, len(prompt_ids) if completions_per_task else 0, 500):
         # What annotators wrote is compared only where somebody asks for it: they would meet their own texts.

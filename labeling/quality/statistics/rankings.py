@@ -86,7 +86,7 @@ def position_bias(judgements: Iterable[tuple[Ranking, Sequence[Hashable]]]) -> F
 def position_bias_of(n: int, won: float, expected: float) -> Figure:
     """The same from sums: of n rankings the first shown won `won`, by chance it would have won `expected`."""
     if not n:
-        return undefined("no ranking")
+        return undefined("no ranking whose order shown is known")
     share, chance = won / n, expected / n
     low, high = wilson_interval(won, n)
     return {

@@ -14,6 +14,8 @@ STATE_BADGES = {
     "done": ("badge-good", "✓"),
     "production": ("badge-good", "★"),
     "running": ("badge-accent", "▸"),
+    "freezing": ("badge-accent", "▸"),
+    "waiting": ("", "…"),
     "open": ("badge-accent", "▸"),
     "queued": ("", "…"),
     "candidate": ("", "○"),
@@ -23,6 +25,9 @@ STATE_BADGES = {
     "cancelled": ("badge-warn", "–"),
     "archived": ("", "–"),
     "failed": ("badge-bad", "✕"),
+    "disabled": ("badge-bad", "✕"),
+    "delivered": ("badge-good", "✓"),
+    "sending": ("badge-accent", "▸"),
 }
 
 
@@ -161,8 +166,8 @@ def field(bound: Any) -> dict[str, Any]:
         "field": bound,
         "is_check": getattr(widget, "input_type", "") == "checkbox"
         and not getattr(widget, "allow_multiple_selected", False),
-        # Options of a run have defaults, all of them: saying so at each is noise.
-        "says_optional": not bound.field.required and not bound.name.startswith("option_"),
+        # Options have defaults, all of them: saying so at each is noise.
+        "says_optional": not bound.field.required and not bound.name.startswith(("option_", "column_")),
         "is_group": getattr(widget, "allow_multiple_selected", False)
         and getattr(widget, "input_type", "") == "checkbox",
     }

@@ -6,7 +6,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
-from labeling.annotation import queue
 from labeling.annotation.models import Judgement, Lease, PromptReport, Slot, Task
 from labeling.annotation.services import free_expired_leases
 from labeling.projects.models import Completion, Prompt
@@ -32,7 +31,7 @@ def submit(caller, lease, body=GOOD, key="key-1", query=""):
 
 # --- tasks --------------------------------------------------------------------------------------
 def test_tasks_are_made_over_named_prompts_or_all_that_have_none(project, lead):
-    from labeling.projects.imports import import_rows
+    from labeling.imports.services import import_rows
 
     import_rows(project=project, format="completions", lines=factories.completions_rows(4), created_by=lead)
     import_rows(project=project, format="prompts", lines=[b'{"prompt": "alone"}'], created_by=lead)
@@ -253,9 +252,8 @@ def test_ones_own_judgement_is_revised_by_a_new_one(caller, filled_project, othe
     assert code_of(caller.post(path, new)) == "not_revisable"
 
 
-def test_statements_of_next_and_submit_stay_few_and_constant(project, annotator, monkeypatch):
+def test_statements_of_next_and_submit_stay_few_and_constant(project, annotator):
     """The budget: five statements in the transaction of a submit, however large the project is."""
-    monkeypatch.setattr(queue, "REMEMBERED_EVERY", 10**15)  # now and then there is a statement more
 
     def statements(call):
         with CaptureQueriesContext(connection) as queries:

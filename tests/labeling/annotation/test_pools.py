@@ -26,8 +26,8 @@ from labeling.annotation.services import (
     take_lease,
 )
 from labeling.annotation.services.pools import MOST_POOLS_OF_ONE
+from labeling.imports.services import import_rows
 from labeling.projects.errors import BadSkills
-from labeling.projects.imports import import_rows
 from labeling.projects.models import Membership
 from labeling.projects.services import add_member, change_member
 from labeling.projects.skills import checked_languages, checked_skills, in_list

@@ -45,8 +45,7 @@ def add_tasks(project, n: int, start: int, **wanted) -> list[Task]:
     return made
 
 
-def test_the_next_task_takes_four_statements_however_much_is_done_or_waiting(project, annotator, monkeypatch):
-    monkeypatch.setattr(queue, "REMEMBERED_EVERY", 10**15)
+def test_the_next_task_takes_four_statements_however_much_is_done_or_waiting(project, annotator):
     factories.fill_project(project, 30, overlap=2)
     counts = []
     for judged in (0, 12):

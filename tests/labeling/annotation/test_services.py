@@ -70,7 +70,7 @@ def test_a_task_needs_two_to_nine_completions_and_an_overlap_of_at_least_one(one
 def test_prompts_with_one_distinct_completion_are_counted_and_left(project):
     factories.fill_project(project, 1)
     lone = factories.completions_rows(1, 1, start=7)
-    from labeling.projects.imports import import_rows
+    from labeling.imports.services import import_rows
 
     import_rows(project=project, format="completions", lines=lone, created_by=None)
     prompt = Prompt.objects.latest("pk")

@@ -20,8 +20,7 @@ from labeling.annotation.services import (
     take_lease,
 )
 from labeling.live.models import Event
-from labeling.preferences.rows import judgements_chosen
-from labeling.preferences.services import complete_filters, complete_policy
+from labeling.preferences.filters import complete_filters, complete_policy, judgements_chosen
 from labeling.projects.models import Membership
 from tests import factories
 from tests.api_caller import Caller

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,14 @@ from labeling.projects.models import Project
 from tests.labeling.conversation.model_server import ScriptedServer, echo
 from tests.ports import free_port
 from tests.services.databases import database_url, use_database_file
+from tests.waiting import wait_until
 
 ROOT = Path(django_settings.BASE_DIR)
 SERVER_NAME = "hidden-server"
+
+# Parameters of a speaker that no id, date or port can hold by chance: what shows one of them has leaked it.
+TELLING = {"top_p": 0.70710678118, "max_tokens": 7_071_067_811}
+TOLD = tuple(str(number) for number in TELLING.values())
 
 use_database_file()
 
@@ -58,6 +63,14 @@ def talking(project, servers) -> Project:
     """The project with conversations switched on."""
     change_settings(project=project, is_on=True, speakers=speakers("model-one", "model-two"), max_turns=5)
     return project
+
+
+@pytest.fixture
+def telling(talking, monkeypatch) -> Project:
+    """The project whose speakers have the parameters of `TELLING`."""
+    monkeypatch.setattr("labeling.conversation.speakers.MAX_TOKENS", TELLING["max_tokens"])
+    change_settings(project=talking, speakers=speakers("model-one", "model-two", **TELLING))
+    return talking
 
 
 @pytest.fixture
@@ -111,11 +124,3 @@ def wait_for(turn: Turn, *states: str, seconds: float = 60) -> Turn:
 
 def _state(turn: Turn) -> str:
     return Turn.objects.values_list("state", flat=True).get(pk=turn.pk)
-
-
-def wait_until(found: Callable[[], object], seconds: float = 60):
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
-    return value

@@ -8,7 +8,8 @@ from labeling.conversation.models import Conversation, Turn
 from labeling.conversation.services import Outcome, change_settings, claim_turn, fail_turn, finish_turn
 from labeling.projects.services import change_project
 from tests.api_caller import Caller, code_of
-from tests.labeling.conversation.conftest import SERVER_NAME, speakers, wait_until
+from tests.labeling.conversation.conftest import SERVER_NAME, TOLD, speakers
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 P = "projects/support/"
@@ -97,8 +98,7 @@ def test_a_failed_turn_says_why_and_can_be_tried_again(caller):
     assert turn.stop_requested
 
 
-def test_no_answer_to_an_annotator_names_models_servers_or_parameters(caller, talking, annotator):
-    change_settings(project=talking, speakers=speakers("model-one", "model-two", top_p=0.123, max_tokens=777))
+def test_no_answer_to_an_annotator_names_models_servers_or_parameters(caller, telling, annotator):
     id = begin(caller)
     said = [say(caller, id, "Hello", "k")]
     generate()
@@ -112,7 +112,7 @@ def test_no_answer_to_an_annotator_names_models_servers_or_parameters(caller, ta
     said += [caller.get(f"conversations/{id}/"), caller.get(f"{P}judgements/")]
     for answer in said:
         assert answer.status_code in (200, 201, 202)
-        for secret in (SERVER_NAME, "model-one", "key-of-model", "0.123", "777", "127.0.0.1", "seed", "secret-key"):
+        for secret in (SERVER_NAME, "model-one", "key-of-model", *TOLD, "127.0.0.1", "seed", "secret-key"):
             assert secret not in answer.content.decode()
     assert caller.get(f"{P}conversation/").status_code == 403
 

@@ -17,8 +17,9 @@ from labeling.annotation.models import Task
 from labeling.conversation.models import Conversation, Turn
 from labeling.conversation.services import change_settings, request_stop, sample_again, start_turn
 from labeling.projects.services import remove_member
-from tests.labeling.conversation.conftest import SERVER_NAME, running_live, speakers, wait_for, wait_until
+from tests.labeling.conversation.conftest import SERVER_NAME, running_live, speakers, wait_for
 from tests.labeling.conversation.model_server import ScriptedServer, cut_after, echo, gated, refuse, say, stall_after
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,7 +19,7 @@ from labeling.conversation.services import (
 )
 from labeling.projects.services import change_project, publish_guideline
 from tests import factories
-from tests.labeling.conversation.conftest import SERVER_NAME, speakers
+from tests.labeling.conversation.conftest import SERVER_NAME, TOLD, speakers
 from tests.labeling.conversation.model_server import refuse, say
 
 pytestmark = pytest.mark.django_db
@@ -121,14 +121,13 @@ def test_a_failure_is_told_without_the_server(page, conversation):
     assert SERVER_NAME not in answer.content.decode() and "model-one" not in answer.content.decode()
 
 
-def test_no_page_of_an_annotator_names_models_servers_or_parameters(page, talking, conversation):
-    change_settings(project=talking, speakers=speakers("model-one", "model-two", top_p=0.123, max_tokens=777))
+def test_no_page_of_an_annotator_names_models_servers_or_parameters(page, telling, conversation):
     there = f"{LIST}{conversation.public_id}/"
     said = [speak(page, conversation, "Hello"), page.get(there)]
     generate()
     said += [page.get(there), page.get(f"{there}state/"), page.get(LIST)]
     for answer in said:
-        for secret in (SERVER_NAME, "model-one", "key-of-model", "0.123", "777", "secret-key", "seed"):
+        for secret in (SERVER_NAME, "model-one", "key-of-model", *TOLD, "secret-key", "seed"):
             assert not re.search(rf"\b{re.escape(secret)}\b", answer.content.decode())
 
 

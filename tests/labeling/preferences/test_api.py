@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import hashlib
 import json
 
@@ -5,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labeling.preferences.models import Snapshot
+from labeling.preferences.views_out import making
 from tests import factories
 from tests.api_caller import BASE, Caller, code_of
 
@@ -32,6 +35,20 @@ def test_the_same_rows_frozen_again_give_the_snapshot_there_is(frozen):
     listed = caller.get("projects/support/snapshots/").json()["results"]
     assert [row["id"] for row in listed] == [snapshot["id"]] and "manifest" not in listed[0]
     assert caller.get(f"snapshots/{snapshot['id']}/").json() == snapshot
+
+
+def test_a_full_disk_is_a_507(project, engineer, annotator, settings, tmp_path, monkeypatch):
+    settings.FILES = tmp_path
+    factories.fill_project(project, 3)
+    factories.judge_all(project, annotator)
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("labeling.preferences.services.write_rows", full)
+    answer = Caller(engineer).post("projects/support/snapshots/", {})
+    assert (answer.status_code, code_of(answer)) == (507, "no_room") and not Snapshot.objects.exists()
+    assert list((tmp_path / "snapshots").iterdir()) == []
 
 
 def test_wrong_filters_are_named_and_nothing_to_freeze_is_a_409(project, engineer):
@@ -109,7 +126,7 @@ def test_unknown_views_splits_and_formats(frozen):
     path = f"snapshots/{snapshot['id']}/"
     wrong = caller.get(path + "train.jsonl?view=passwords")
     assert wrong.status_code == 400 and "view" in wrong.json()["error"]["fields"]
-    for name in ("test.jsonl", "train.csv", "..jsonl", "manifest.json", "train.jsonl/", "%2e%2e%2fkeys.jsonl"):
+    for name in ("test.jsonl", "train.xlsx", "train.json", "train.gz", "train.jsonl.gz.gz", "config.xml", "..jsonl", "manifest.json", "train.jsonl/", "%2e%2e%2fkeys.jsonl"):
         assert caller.get(path + name).status_code == 404, name
 
 
@@ -121,3 +138,46 @@ def test_a_snapshot_of_another_project_is_not_there(frozen, stranger, annotator)
             answer = Caller(person).get(path)
             assert answer.status_code == 404 and code_of(answer) == "not_found"
     assert Caller().http.get(BASE + f"snapshots/{snapshot['id']}/train.jsonl").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "name, view, type",
+    [
+        ("train.jsonl", "hh", "application/x-ndjson"), ("train.jsonl.gz", "votes", "application/gzip"),
+        ("train.csv", "pairs", "text/csv; charset=utf-8"), ("train.csv.gz", "pairs", "application/gzip"),
+        ("train.parquet", "ranking", "application/vnd.apache.parquet"), ("train.json", "argilla", "application/json"),
+        ("settings.json", "argilla", "application/json"), ("config.xml", "label_studio", "application/xml"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_file_has_its_type_name_hash_and_ranges(frozen, name, view, type):
+    caller, snapshot = frozen
+    path = f"snapshots/{snapshot['id']}/{name}?view={view}"
+    whole = caller.get(path)
+    body = content(whole)
+    assert whole.status_code == 200 and whole["Content-Type"] == type and "Content-Encoding" not in whole
+    assert whole["Content-Disposition"] == f'attachment; filename="support-1-{view}.{name}"'
+    assert whole["ETag"] == f'"{hashlib.sha256(body).hexdigest()}"' and whole["Content-Length"] == str(len(body))
+    part = caller.get(path, Range="bytes=3-7", If_Range=whole["ETag"])
+    assert part.status_code == 206 and content(part) == body[3:8]
+    assert caller.get(path, If_None_Match=whole["ETag"]).status_code == 304
+    assert caller.call("HEAD", path)["Content-Length"] == str(len(body))
+
+
+def test_kinds_that_a_view_does_not_come_in_are_not_found_and_named(frozen):
+    caller, snapshot = frozen
+    answer = caller.get(f"snapshots/{snapshot['id']}/train.parquet?view=argilla")
+    assert answer.status_code == 404 and "train.json" in answer.json()["error"]["message"]
+    for name in ("train.json", "config.xml", "train.xml", "train.jsonl.zip"):
+        assert caller.get(f"snapshots/{snapshot['id']}/{name}?view=preference").status_code == 404, name
+
+
+def test_who_asks_while_another_makes_the_file_is_told_when_to_come_back(frozen, settings, monkeypatch):
+    caller, snapshot = frozen
+    monkeypatch.setattr(making, "PATIENCE_SECONDS", 0.1)
+    folder = settings.FILES / "snapshots" / snapshot["content_hash"] / "views-2"
+    folder.mkdir()
+    with open(folder / ".preference.train.jsonl.lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer = caller.get(f"snapshots/{snapshot['id']}/train.jsonl")
+        assert answer.status_code == 503 and code_of(answer) == "being_made" and int(answer["Retry-After"]) > 0
+    assert caller.get(f"snapshots/{snapshot['id']}/train.jsonl").status_code == 200

@@ -1,17 +1,28 @@
 import hashlib
 import json
+import os
+import resource
+import signal
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy
 import pyarrow.parquet as pq
 import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from labeling.annotation.services import revise_judgement, submit_judgement, take_lease
-from labeling.preferences.console import counts
-from labeling.preferences.errors import BadFilter, NothingToFreeze
+from labeling.preferences import chunks
+from labeling.preferences.errors import BadFilter, NoRoom, NothingToFreeze
 from labeling.preferences.models import Snapshot
+from labeling.preferences.preview import preview_of
 from labeling.preferences.services import create_snapshot, snapshots_folder
 from labeling.preferences.supervised import sft_rows
 from labeling.preferences.views_of_snapshots import read_rows, view_file
+from labeling.projects.grouping import regroup
 from labeling.projects.services import add_member, change_project, pseudonym_of
 from labeling.quality.services import adjudicate
 from tests import factories
@@ -77,12 +88,12 @@ def test_prompts_alike_never_cross_the_split(project, annotator):
     rows = []
     for group in range(20):
         for number in range(3):
-            word = "".join(chr(97 + int(digit)) for digit in str(group))
+            words = " ".join(hashlib.sha256(f"{group} {word}".encode()).hexdigest() for word in range(3))
             rows.append(
-                json.dumps({"prompt": f"Where is parcel {word} {number}?", "completions": [f"A{number}", f"B{group}"]})
+                json.dumps({"prompt": f"{words} {number}?", "completions": [f"A{number}", f"B{group}"]})
             )
     from labeling.annotation.services import create_tasks_for_prompts
-    from labeling.projects.imports import import_rows
+    from labeling.imports.services import import_rows
 
     import_rows(project=project, format="completions", lines=[row.encode() for row in rows], created_by=None)
     create_tasks_for_prompts(project=project, completions_per_task=2, overlap=1)
@@ -228,12 +239,12 @@ def test_a_task_found_unfit_is_left_out_unless_the_policy_leaves_all_to_the_vote
     assert snapshot.manifest["n_unfit_tasks"] == 1 and before.manifest["n_unfit_tasks"] == 0
     assert snapshot.n_judgements == before.n_judgements - 2
     assert snapshot.manifest["judgement_ids_sha256"] != before.manifest["judgement_ids_sha256"]
-    assert counts(judged, {}, {})["unfit"] == 1 and counts(judged, {}, {})["judgements"] == snapshot.n_judgements
-    assert counts(judged, {}, {"adjudications": "ignore"})["unfit"] == 0
+    assert preview_of(judged, {}, {})["unfit"] == 1 and preview_of(judged, {}, {})["judgements"] == snapshot.n_judgements
+    assert preview_of(judged, {}, {"adjudications": "ignore"})["unfit"] == 0
     assert create_snapshot(project=judged, created_by=None, policy={"adjudications": "ignore"}) == before
     # As of before it was found unfit, it is there; nobody judged it in another iteration.
     assert create_snapshot(project=judged, created_by=None, filters=before.filters) == before
-    assert counts(judged, {"iterations": [7]}, {})["unfit"] == 0
+    assert preview_of(judged, {"iterations": [7]}, {})["unfit"] == 0
     # What another reviewer settles instead counts again.
     settle(task, lead, [[2], [1], [0]], supersedes=unfit.pk)
     assert pairs_and_votes(create_snapshot(project=judged, created_by=None), task)[0]
@@ -286,3 +297,182 @@ def test_both_file_formats_say_what_was_settled(judged, reviewer, view):
             row.get("adjudication") for row in lines
         ]
         assert None in found
+
+
+# --- what stands beside the rows ------------------------------------------------------------------
+def test_who_and_what_it_is_made_of_stands_beside_the_rows(judged, annotator, other_annotator):
+    snapshot = create_snapshot(project=judged, created_by=None, filters={"tags": ["delivery"]})
+    folder = snapshots_folder() / snapshot.folder
+    judgements = numpy.fromfile(folder / "judgements.u64", dtype="<u8").tolist()
+    assert judgements == sorted(judged.judgements.values_list("pk", flat=True))
+    whole = "".join(f"{pk}\n" for pk in judgements).encode()
+    assert hashlib.sha256(whole).hexdigest() == snapshot.manifest["judgement_ids_sha256"]
+    prompts = numpy.fromfile(folder / "prompts.u64", dtype="<u8").tolist()
+    assert prompts == sorted(judged.prompts.values_list("pk", flat=True))
+    assert json.loads((folder / "annotators.json").read_text()) == {str(annotator.pk): 12, str(other_annotator.pk): 12}
+    assert "near-duplicates" in snapshot.manifest["groups"]
+
+
+def test_how_far_it_is_is_told_task_by_task(judged, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_TASKS", 5)
+    heard: list[tuple[int, int]] = []
+    create_snapshot(project=judged, created_by=None, report=lambda done, of: heard.append((done, of)))
+    assert heard == [(0, 12), (5, 12), (10, 12), (12, 12)]
+
+
+def test_a_chunk_takes_three_statements_whatever_is_in_it(judged, monkeypatch):
+    create_snapshot(project=judged, created_by=None)  # prompts are grouped
+
+    def statements(n_tasks: int) -> int:
+        monkeypatch.setattr(chunks, "CHUNK_TASKS", n_tasks)
+        with CaptureQueriesContext(connection) as captured:
+            create_snapshot(project=judged, created_by=None)
+        return len(captured)
+
+    assert statements(3) - statements(12) == 3 * 3
+    assert statements(1) - statements(12) == 11 * 3
+
+
+# --- while others write, and when it breaks -------------------------------------------------------
+@pytest.mark.django_db(transaction=True)
+def test_what_is_judged_meanwhile_waits_for_nobody_and_is_not_in_it(judged, reviewer, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_TASKS", 2)
+    factories.fill_project(judged, 24, overlap=1)
+    calm = create_snapshot(project=judged, created_by=None)
+    n = judged.judgements.count()
+    judgement = judged.judgements.earliest("pk")
+
+    def write(done: int, of: int) -> None:
+        # On the caller's own connection, in the middle of the reading: a write that had to wait would wait for itself.
+        assert factories.judge_all(judged, reviewer, limit=1) == 1
+        if done == 2:
+            body = {"ranking": [["c"], ["b"], ["a"]]}
+            revise_judgement(judgement=judgement, submission_key="in between", body=body)
+
+    again = create_snapshot(project=judged, created_by=None, report=write)
+    assert again == calm and judged.judgements.count() == n + 8
+    assert create_snapshot(project=judged, created_by=None, filters=calm.filters) == calm
+    assert create_snapshot(project=judged, created_by=None) != calm
+
+
+@pytest.mark.django_db(transaction=True)
+def test_writers_in_many_transactions_change_nothing_of_what_is_frozen_up_to_then(judged, reviewer):
+    """Each freeze is held against one of the same bounds when all is quiet."""
+    factories.fill_project(judged, 60, overlap=1)
+    stop = threading.Event()
+
+    def judge() -> None:
+        try:
+            while not stop.is_set() and factories.judge_all(judged, reviewer, limit=1):
+                pass
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(judge)
+        frozen = [create_snapshot(project=judged, created_by=None) for _ in range(4)]
+        stop.set()
+        writer.result()
+    for snapshot in frozen:
+        assert create_snapshot(project=judged, created_by=None, filters=snapshot.filters) == snapshot
+        ids = numpy.fromfile(snapshots_folder() / snapshot.folder / "judgements.u64", dtype="<u8")
+        assert ids.tolist() == sorted(judged.judgements.filter(pk__lte=ids.max()).values_list("pk", flat=True))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+def test_a_judgement_with_a_lower_id_that_is_committed_later_is_waited_for(judged, reviewer, lead):
+    factories.fill_project(judged, 14, overlap=1)
+    drawn, may_commit = threading.Event(), threading.Event()
+
+    def judge_slowly() -> None:
+        try:
+            with transaction.atomic():
+                factories.judge_all(judged, reviewer, limit=1)
+                drawn.set()
+                may_commit.wait(30)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(judge_slowly)
+        assert drawn.wait(30)
+        factories.judge_all(judged, lead, limit=1)
+        freezing = pool.submit(lambda: (create_snapshot(project=judged, created_by=None), connection.close())[0])
+        # It has seen the newer one and waits for the older one.
+        with connection.cursor() as cursor:
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND state = 'idle'"
+            while not freezing.done():
+                cursor.execute(waits, ["SELECT virtualtransaction FROM pg_locks%"])
+                if cursor.fetchone()[0]:
+                    break
+        assert not freezing.done()
+        may_commit.set()
+        snapshot = freezing.result()
+        slow.result()
+    assert snapshot.n_judgements == judged.judgements.count()
+    assert create_snapshot(project=judged, created_by=None, filters=snapshot.filters) == snapshot
+
+
+def in_a_child(work) -> int:
+    """Runs it in a process of its own; gives how that ended, as `waitpid` says it."""
+    connection.close()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if work() is None else 2
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_freeze_that_is_killed_leaves_a_folder_that_a_later_one_sweeps_away(judged, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_TASKS", 5)
+    regroup(judged)
+
+    def die(done: int, of: int) -> None:
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_a_child(lambda: create_snapshot(project=judged, created_by=None, report=die)) == signal.SIGKILL
+    [left] = snapshots_folder().iterdir()
+    assert left.name.startswith(".freezing-") and not Snapshot.objects.exists()
+    first = create_snapshot(project=judged, created_by=None)
+    assert left.exists()  # it might be another's that is under way
+    long_ago = time.time() - 24 * 3600
+    for path in (*left.iterdir(), left):
+        os.utime(path, (long_ago, long_ago))
+    assert create_snapshot(project=judged, created_by=None) == first
+    assert [path.name for path in snapshots_folder().iterdir()] == [first.folder]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_disk_is_said_so_and_nothing_is_registered(judged, annotator):
+    factories.fill_project(judged, 60)
+    factories.judge_all(judged, annotator)
+    regroup(judged)
+
+    def freeze() -> None:
+        # No file may grow beyond this: the same error as of a disk without room, but for its number. What SQLite needs
+        # to read takes 32 kB.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+        with pytest.raises(NoRoom, match="full"):
+            create_snapshot(project=judged, created_by=None)
+
+    assert in_a_child(freeze) == 0
+    assert list(snapshots_folder().iterdir()) == [] and not Snapshot.objects.exists()
+    assert create_snapshot(project=judged, created_by=None).n_judgements == 72
+
+
+def test_a_folder_of_a_freeze_that_was_killed_before_it_was_registered_is_taken(judged):
+    snapshot = create_snapshot(project=judged, created_by=None)
+    folder = snapshots_folder() / snapshot.folder
+    (folder / "annotators.json").unlink()
+    content = (folder / "pairs.train.jsonl").read_bytes()
+    snapshot.delete()
+    again = create_snapshot(project=judged, created_by=None)
+    assert again.folder == folder.name and (folder / "annotators.json").exists()
+    assert (folder / "pairs.train.jsonl").read_bytes() == content
+    assert [path.name for path in snapshots_folder().iterdir()] == [folder.name]

@@ -1,10 +1,8 @@
 """Console pages of projects, and what all console pages have in common."""
 
-import io
 from html.parser import HTMLParser
 
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -18,7 +16,7 @@ from tests import factories
 
 PAGES = (
     "", "tasks/", "quality/", "settings/", "people/", "guidelines/", "guidelines/?edit", "prompts/", "import/", "snapshots/",
-    "reports/", "reports/?state=settled", "preview/", "snapshots/new/", "runs/", "runs/new/", "runs/new/?kind=sample", "runs/new/?kind=dpo", "models/", "iterations/",
+    "reports/", "reports/?state=settled", "preview/", "snapshots/new/", "runs/", "runs/new/", "runs/new/?kind=sample", "runs/new/?kind=dpo", "runs/new/?kind=sft", "runs/new/?kind=kto", "models/", "iterations/",
     "iterations/new/",
 )  # fmt: skip
 
@@ -395,23 +393,6 @@ def test_the_preview_runs_no_html(client, project, lead):
     answer = client.post(address(project, "guidelines/preview/"), {"markdown": "**bold** <script>alert(1)</script>"})
     assert "<strong>bold</strong>" in answer.content.decode()
     assert "<script" not in answer.content.decode()
-
-
-def test_an_import_reports_what_it_took_and_why_it_refused(client, project, lead):
-    client.force_login(lead)
-    lines = [*factories.completions_rows(2), b'{"promt": "x"}', factories.completions_rows(1)[0]]
-    file = SimpleUploadedFile("rows.jsonl", b"\n".join(lines))
-    answer = client.post(address(project, "import/"), {"format": "completions", "file": file}, follow=True)
-    record = answer.context["record"]
-    assert (record.n_taken, record.n_duplicates, record.n_rejected) == (2, 1, 1)
-    assert '<td class="number">3</td><td>has an unknown field' in answer.content.decode()
-
-
-def test_an_empty_file_is_refused_at_its_field(client, project, lead):
-    client.force_login(lead)
-    answer = client.post(address(project, "import/"), {"format": "prompts", "file": io.BytesIO(b"")})
-    assert answer.status_code == 422
-    assert "file" in answer.context["form"].errors
 
 
 def test_a_lead_makes_tasks_for_prompts_that_have_none(client, project, lead):

@@ -20,8 +20,8 @@ from labeling.annotation.services import (
     skip_lease,
     take_lease,
 )
+from labeling.imports.services import import_rows
 from labeling.live.models import Event
-from labeling.projects.imports import import_rows
 from labeling.projects.models import Prompt
 from labeling.projects.text import sha256
 from labeling.quality.errors import BadGold

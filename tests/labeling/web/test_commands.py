@@ -1,6 +1,5 @@
 """The command line, as an operator uses it; `up` as a process of its own."""
 
-import gzip
 import io
 import json
 import os
@@ -8,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
@@ -22,6 +20,7 @@ from labeling.web import doctor
 from labeling.web.processes import Process, ProcessGroup
 from tests import factories
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 
 def run(*args: object, **kwargs: object) -> str:
@@ -50,25 +49,6 @@ def test_an_account_and_a_token_can_be_made_and_the_token_is_printed_alone():
 
 
 @pytest.mark.django_db
-def test_a_file_is_imported_with_bad_lines_named_and_an_unclean_exit(project, tmp_path):
-    rows = factories.completions_rows(3)
-    good, bad = tmp_path / "good.jsonl.gz", tmp_path / "bad.jsonl"
-    good.write_bytes(gzip.compress(b"\n".join(rows)))
-    # Line 2 is longer than any may be; line 3 must still be called line 3.
-    bad.write_bytes(rows[0] + b"\n" + b'"' + b"x" * 3_000_000 + b'"\n' + b"not json\n")
-    assert run("import_data", "support", str(good), format="completions").startswith("3 rows taken, 0 were there")
-    assert run("import_data", "support", str(good), format="completions").startswith("0 rows taken, 3 were there")
-    err = io.StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("import_data", "support", str(bad), format="completions", stdout=io.StringIO(), stderr=err)
-    assert ended.value.code == 1
-    assert [line.split(":")[0] for line in err.getvalue().splitlines()] == ["line 2", "line 3"]
-    for wrong in (("support", str(tmp_path / "none")), ("no-project", str(good))):
-        with pytest.raises(CommandError):
-            run("import_data", *wrong)
-
-
-@pytest.mark.django_db
 def test_a_snapshot_is_exported_and_the_same_again(filled_project, annotator, tmp_path, settings):
     settings.FILES = tmp_path / "files"
     factories.judge_all(filled_project, annotator)
@@ -79,7 +59,7 @@ def test_a_snapshot_is_exported_and_the_same_again(filled_project, annotator, tm
     run("export_snapshot", "support", str(tmp_path / "again.jsonl"), number=1, view="pairs")
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "train.jsonl").read_bytes()
     with pytest.raises(CommandError, match="must end in"):
-        run("export_snapshot", "support", str(tmp_path / "x.csv"))
+        run("export_snapshot", "support", str(tmp_path / "x.xlsx"))
     with pytest.raises(CommandError, match="no snapshot #9"):
         run("export_snapshot", "support", str(tmp_path / "x.jsonl"), number=9)
 
@@ -122,13 +102,6 @@ def test_versions_are_compared_as_numbers(version, expected):
     assert doctor.numbers(version) == expected
 
 
-def until(claim, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -146,12 +119,12 @@ def test_a_crashed_process_is_started_again_and_all_end_together(tmp_path):
         say=said.append,
     )
     with group:
-        until(lambda: "one" in group.running and (tmp_path / "one.log").exists())
+        wait_until(lambda: "one" in group.running and (tmp_path / "one.log").exists())
         first = group.running["one"].pid
         os.kill(first, signal.SIGKILL)
-        until(lambda: "one" in group.running and group.running["one"].pid != first)
+        wait_until(lambda: "one" in group.running and group.running["one"].pid != first)
         second = group.running["one"].pid
-        until(lambda: sum("two ended (exit status 3)" in line for line in said) >= 2)
+        wait_until(lambda: sum("two ended (exit status 3)" in line for line in said) >= 2)
     assert not alive(second)
     waits = [float(line.split()[-2]) for line in said if line.startswith("two")]
     assert waits[:2] == [0.5, 1.0]
@@ -198,10 +171,10 @@ def test_up_serves_survives_a_killed_web_worker_and_ends_in_order(tmp_path):
         family = descendants(process.pid)
         web = [pid for pid in family if b"config.wsgi" in command_of(pid)]
         os.kill(max(web), signal.SIGKILL)  # the worker, younger than its parent
-        until(answers)
+        wait_until(answers)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-        until(lambda: not any(alive(pid) for pid in family))
+        wait_until(lambda: not any(alive(pid) for pid in family))
     finally:
         process.kill()
         process.communicate()
@@ -217,7 +190,7 @@ def test_the_whole_family_ends_when_up_itself_is_killed(tmp_path):
     assert len(family) >= 4
     process.kill()
     process.communicate()
-    until(lambda: not any(alive(pid) for pid in family))
+    wait_until(lambda: not any(alive(pid) for pid in family))
 
 
 def descendants(pid: int) -> list[int]:

@@ -12,8 +12,23 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from training.client import ApiError, ChecksumMismatch, Client, ConnectionFailed
-from training.client.__main__ import main
+from training.client import (
+    ApiError,
+    ChecksumMismatch,
+    Client,
+    Conflict,
+    ConnectionFailed,
+    Invalid,
+    JobFailed,
+    NotAllowed,
+    NotFound,
+    NotLoggedIn,
+    RateLimited,
+    Unavailable,
+)
+from training.client.commands import main
+from training.client.commands._shown import read_settings, settings_of
+from training.client.errors import ClientError
 
 CONTENT = b"".join(b'{"row": %d}\n' % number for number in range(5000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -132,6 +147,23 @@ def test_calls_carry_the_token_and_quote_what_goes_into_the_path(site: Site, cli
     assert site.requests[0].path == "/api/v1/projects/a%2Fb%20c/"
 
 
+def test_models_are_moved_described_verified_imported_and_traced(site: Site, client: Client) -> None:
+    client.move_model("3", "production", "it wins")
+    client.set_model_terms("3", licence="MIT")
+    client.verify_model("3")
+    client.model_report("3")
+    client.import_model("support", folder="x", name="x", kind="base", licence="MIT")
+    client.lineage("support", "licence:CC BY", open=("model:1", "model:2"))
+    site.answers.append(Answer(200, b"# A card"))
+    assert client.model_card("3") == "# A card"
+    assert [f"{request.method} {request.path.removeprefix('/api/v1/')}" for request in site.requests] == [
+        "PATCH models/3/", "PUT models/3/terms/", "GET models/3/verify/", "GET models/3/report/", "POST projects/support/models/import/",
+        "GET projects/support/lineage/", "GET models/3/card/",
+    ]  # fmt: skip
+    assert site.requests[0].json() == {"stage": "production", "reason": "it wins"}
+    assert site.requests[5].query == {"of": "licence:CC BY", "open": "model:1,model:2"}
+
+
 def test_a_password_is_exchanged_for_a_token_used_from_then_on(site: Site) -> None:
     site.answers = [Answer(200, {"token": "fresh"})]
     with Client(site.url) as client:
@@ -183,7 +215,7 @@ def test_a_server_that_asks_to_wait_is_given_the_time(
     site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("training.client.client.time.sleep", pauses.append)
+    monkeypatch.setattr("training.client._connection.time.sleep", pauses.append)
     site.answers = [Answer(429, headers={"Retry-After": "7"}), Answer(201, {"id": "1"})]
     assert client.create_run("larkfell", kind="dpo") == {"id": "1"}
     assert pauses == [7.0]
@@ -200,7 +232,7 @@ def test_a_server_that_asks_to_wait_for_long_is_not_waited_for(site: Site, clien
 
 def test_pauses_grow_and_tries_end(site: Site, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("training.client.client.time.sleep", pauses.append)
+    monkeypatch.setattr("training.client._connection.time.sleep", pauses.append)
     site.respond = lambda request: refusal(503, "unavailable")
     with pytest.raises(ApiError, match="unavailable"):
         client.project("larkfell")
@@ -398,3 +430,115 @@ def test_pools_and_assignments_are_sent_as_they_are(site: Site, client: Client) 
         ("POST", "/api/v1/projects/support/pools/", {"name": "Law", "skills": ["law"]}), moved, moved,
         ("PATCH", "/api/v1/projects/support/members/ada/", {"languages": ["de"]}),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "kind"), [
+    (400, Invalid), (401, NotLoggedIn), (403, NotAllowed), (404, NotFound), (409, Conflict), (429, RateLimited), (503, Unavailable), (418, ApiError),
+])  # fmt: skip
+def test_each_refusal_has_an_error_of_its_own(site: Site, status: int, kind: type[ApiError]) -> None:
+    site.respond = lambda request: refusal(status, "no")
+    with Client(site.url, retries=0) as client, pytest.raises(ApiError) as refused:
+        client.project("larkfell")
+    assert type(refused.value) is kind and refused.value.status == status
+
+
+def test_a_file_that_is_still_being_made_is_waited_for_however_long(
+    site: Site, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("training.client._connection.time.sleep", pauses.append)
+    making = refusal(503, "being_made")
+    making.headers["Retry-After"] = "10"
+    site.answers = [making] * 12  # more than there are tries
+    site.respond = serve_file
+    assert client.download_snapshot("7", "train", path=tmp_path / "x").read_bytes() == CONTENT
+    assert pauses == [10.0] * 12
+    away = refusal(503, "unavailable")
+    site.respond = lambda request: away
+    with pytest.raises(Unavailable):
+        client.download_snapshot("7", "eval", path=tmp_path / "y")
+
+
+def test_a_file_that_is_there_already_is_not_sent_again(site: Site, client: Client, tmp_path: Path) -> None:
+    def respond(request: Request) -> Answer:
+        same = request.headers.get("if-none-match") == f'"{SHA256}"'
+        return Answer(304, b"", {"ETag": f'"{SHA256}"'}) if same else serve_file(request)
+
+    site.respond = respond
+    path = client.download_snapshot("7", "train", path=tmp_path / "x", reuse=True)
+    assert client.download_snapshot("7", "train", path=path, reuse=True).read_bytes() == CONTENT
+    path.write_bytes(b"changed by somebody")
+    assert client.download_snapshot("7", "train", path=path, reuse=True).read_bytes() == CONTENT
+    assert len(site.requests) == 3
+
+
+def test_a_file_goes_out_as_a_stream_with_its_name_and_how_far_it_is(site: Site, client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(b"PAR1" + bytes(500_000))
+    seen: list[tuple[int, int]] = []
+    site.answers = [Answer(cut_after=0), Answer(202, {"id": "4", "state": "waiting"})]
+    record = client.start_import(
+        "larkfell", path, mapping={"prompt": "question"}, tags=["a", "b"], licence="CC0-1.0",
+        report=lambda sent, total: seen.append((sent, total)),
+    )  # fmt: skip
+    assert record["id"] == "4"
+    request = site.requests[-1]
+    assert request.query == {"background": "1", "tags": "a,b", "licence": "CC0-1.0"}
+    assert b'filename="rows.parquet"' in request.body and path.read_bytes() in request.body
+    assert b'{"prompt": "question"}' in request.body
+    assert seen[-1] == (500_004, 500_004) and len(seen) > 10
+
+
+def test_an_import_that_fails_says_why(site: Site, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"{}")
+    failed = {"id": "4", "state": "failed", "problem": "The file breaks off"}
+    site.answers = [Answer(202, {"id": "4"}), Answer(200, {"id": "4", "state": "running"}), Answer(200, failed)]
+    with pytest.raises(JobFailed, match="The file breaks off"):
+        client.import_file("larkfell", tmp_path / "x")
+
+
+def test_values_of_the_command_line_are_json_where_they_can_be() -> None:
+    assert settings_of(["min_agreement=0.7", "ties=soft_label", "tags+=law, tax", "margins={\"1\": 2}", "up_to=null"]) == {
+        "min_agreement": 0.7, "ties": "soft_label", "tags": ["law", "tax"], "margins": {"1": 2}, "up_to": None,
+    }  # fmt: skip
+    for wrong in ("ties", "=x"):
+        with pytest.raises(ClientError):
+            settings_of([wrong])
+
+
+def test_settings_are_read_from_json_and_yaml(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"filters": {"tags": ["law"]}}')
+    (tmp_path / "a.yaml").write_text("filters:\n  tags: [law]\n")
+    assert read_settings(tmp_path / "a.json") == read_settings(tmp_path / "a.yaml") == {"filters": {"tags": ["law"]}}
+    for name, text in (("b.json", "{"), ("b.yaml", "a: [b"), ("c.yaml", "- a")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ClientError):
+            read_settings(tmp_path / name)
+
+
+def test_freezing_from_flags_and_a_file_sends_both_and_prints_the_snapshot(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "freeze.yaml").write_text("name: nightly\nfilters:\n  tags: [law]\npolicy:\n  ties: drop\n")
+    freezing = {"id": "3", "state": "freezing", "n_done": 1, "n_total": 2, "snapshot": None, "problem": ""}
+    done = freezing | {"state": "done", "n_done": 2, "snapshot": "9"}
+    site.answers = [Answer(202, freezing), Answer(200, freezing), Answer(200, done), Answer(200, {"id": "9", "number": 4})]
+    command = ["--url", site.url, "freeze", "larkfell", "--settings", str(tmp_path / "freeze.yaml")]
+    assert main([*command, "--policy", "ties=soft_label", "--filter", "min_agreement=0.5"]) == 0
+    assert site.requests[0].query == {"background": "1"}
+    assert site.requests[0].json() == {
+        "name": "nightly", "filters": {"tags": ["law"], "min_agreement": 0.5}, "policy": {"ties": "soft_label"},
+    }  # fmt: skip
+    assert json.loads(capsys.readouterr().out) == {"id": "9", "number": 4}
+
+
+def test_a_run_is_started_and_followed_to_its_end(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    event = {"id": "1", "type": "metric", "at": "2026-11-21T08:00:00Z", "step": 1, "text": "two\nlines \x1b[2J"}
+    site.answers = [
+        Answer(201, {"id": "5", "state": "queued"}), Answer(200, {"state": "done"}),
+        Answer(200, {"next": None, "results": [event]}), Answer(200, {"state": "done"}),
+    ]  # fmt: skip
+    command = ["train", "larkfell", "dpo", "--snapshot", "9", "--model", "small@1", "--set", "max_steps=100", "--follow"]
+    assert main(["--url", site.url, *command]) == 0
+    assert site.requests[0].json() == {"kind": "dpo", "snapshot": "9", "model": "small@1", "spec": {"max_steps": 100}}
+    assert "metric step=1 text=two\\nlines \\x1b[2J" in capsys.readouterr().out

@@ -5,7 +5,7 @@
 //   <p data-live-state hidden>...</p>           shown while there is no socket (the page then polls)
 // <button data-confirm="Really?">               asks before it sends its form
 //
-// A part is left alone while someone types in it; open <details> with an id stay open.
+// A part is left alone while someone types in it; open <details> with an id stay open, and what is ticked stays ticked.
 
 const GATHER_MS = 300;
 
@@ -22,7 +22,12 @@ async function fetchParts() {
     if (part.contains(focused) && focused.matches("input, select, textarea")) continue;
     const key = part.contains(focused) ? focusKey(focused) : "";
     const open = new Set([...part.querySelectorAll("details[open][id]")].map((details) => details.id));
+    const ticked = [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => [box.name, box.value]);
     part.replaceChildren(...next.childNodes);
+    for (const [name, value] of ticked) {
+      const box = part.querySelector(`input[type=checkbox][name="${CSS.escape(name)}"][value="${CSS.escape(value)}"]`);
+      if (box) box.checked = true;
+    }
     for (const id of open) part.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
     window.htmx?.process(part);
     if (key) part.querySelector(key)?.focus();

@@ -1,0 +1,103 @@
+"""Models, runs and iterations."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from training.client._connection import JSON, Connection, part
+from training.client.types import RunEvent
+
+# States in which a run will not change any more, until somebody resumes it.
+FINAL_RUN_STATES = frozenset({"done", "failed", "cancelled"})
+
+
+class TrainingCalls(Connection):
+    def models(self) -> Iterator[JSON]:
+        return self._pages("models/")
+
+    def model(self, model_id: str) -> JSON:
+        return self._call("GET", f"models/{part(model_id)}/")
+
+    def create_model(self, **fields: Any) -> JSON:
+        return self._call("POST", "models/", json=fields)
+
+    def move_model(self, model_id: str, stage: str, reason: str) -> JSON:
+        """To candidate, production or archived; into production and out of it, for leads."""
+        return self._call("PATCH", f"models/{part(model_id)}/", json={"stage": stage, "reason": reason})
+
+    def set_model_terms(self, model_id: str, **fields: Any) -> JSON:
+        """`fields`: licence, licence_url, fee_due, acceptance_due, output_restrictions."""
+        return self._call("PUT", f"models/{part(model_id)}/terms/", json=fields)
+
+    def verify_model(self, model_id: str) -> JSON:
+        """`{"ok", "checked": [{"name", "sha256", "problem"}]}`: its files against the hashes kept of them."""
+        return self._call("GET", f"models/{part(model_id)}/verify/")
+
+    def model_report(self, model_id: str) -> JSON:
+        """How far a reward model may be trusted, by slice of its held-out pairs."""
+        return self._call("GET", f"models/{part(model_id)}/report/")
+
+    def model_card(self, model_id: str) -> str:
+        """The model card, in Markdown."""
+        with self._stream(f"models/{part(model_id)}/card/", {}, {}) as response:
+            response.read()
+            return response.text
+
+    def import_model(self, slug: str, **fields: Any) -> JSON:
+        """From a folder of the server that its operator allows; `fields` are folder, name, kind, licence, base and more."""
+        return self._call("POST", f"projects/{part(slug)}/models/import/", json=fields)
+
+    def lineage(self, slug: str, of: str, open: tuple[str, ...] = ()) -> JSON:
+        """Nodes and edges around `of`, such as model:12, snapshot:3 or licence:MIT; all that follows from those in `open`."""
+        return self._call("GET", f"projects/{part(slug)}/lineage/", params={"of": of, "open": ",".join(open)})
+
+    def endpoints(self, slug: str) -> Iterator[JSON]:
+        """Where the project's models are served."""
+        return self._pages(f"projects/{part(slug)}/endpoints/")
+
+    def create_endpoint(self, slug: str, **fields: Any) -> JSON:
+        return self._call("POST", f"projects/{part(slug)}/endpoints/", json=fields)
+
+    def change_endpoint(self, endpoint_id: str, **fields: Any) -> JSON:
+        return self._call("PATCH", f"endpoints/{part(endpoint_id)}/", json=fields)
+
+    def runs(self, slug: str) -> Iterator[JSON]:
+        return self._pages(f"projects/{part(slug)}/runs/")
+
+    def create_run(self, slug: str, **fields: Any) -> JSON:
+        """Start a run; `fields` are kind, and what it needs of snapshot, model, spec and inputs."""
+        return self._call("POST", f"projects/{part(slug)}/runs/", json=fields)
+
+    def run(self, run_id: str) -> JSON:
+        return self._call("GET", f"runs/{part(run_id)}/")
+
+    def run_events(self, run_id: str, after: str | None = None) -> Iterator[RunEvent]:
+        """The events of a run so far, oldest first; with `after`, only those later than the event of that id."""
+        return self._pages(f"runs/{part(run_id)}/events/", {} if after is None else {"after": after})
+
+    def follow_run(self, run_id: str, after: str | None = None, poll_seconds: float = 1.0) -> Iterator[RunEvent]:
+        """Yield the events of a run as they come, and end when the run has."""
+        while True:
+            # The state is read before the events, so that none of the last ones is missed.
+            is_final = self.run(run_id)["state"] in FINAL_RUN_STATES
+            for event in self.run_events(run_id, after):
+                after = event["id"]
+                yield event
+            if is_final:
+                return
+            time.sleep(poll_seconds)
+
+    def cancel_run(self, run_id: str) -> JSON | None:
+        return self._call("POST", f"runs/{part(run_id)}/cancel/")
+
+    def resume_run(self, run_id: str) -> JSON | None:
+        return self._call("POST", f"runs/{part(run_id)}/resume/")
+
+    def iterations(self, slug: str) -> Iterator[JSON]:
+        return self._pages(f"projects/{part(slug)}/iterations/")
+
+    def create_iteration(self, slug: str, **fields: Any) -> JSON:
+        return self._call("POST", f"projects/{part(slug)}/iterations/", json=fields)
+
+    def iteration(self, iteration_id: str) -> JSON:
+        return self._call("GET", f"iterations/{part(iteration_id)}/")
