@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from training.sampling.tiny_model import build_tiny_model
 
@@ -26,6 +28,17 @@ RunFolder = Callable[..., Path]
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random chat model of some 100,000 weights."""
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def foreign_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights with a tokenizer of one token more: its distributions are over something else."""
+    folder = tmp_path_factory.mktemp("models") / "foreign"
+    shutil.copytree(tiny_model, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<|extra|>"])
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def user(text: str) -> list[dict[str, str]]:

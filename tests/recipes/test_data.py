@@ -13,7 +13,10 @@ from training.recipes._data import (
     drop_ties,
     load_preferences,
     load_prompts,
+    load_supervised,
+    load_unpaired,
     normalise_weights,
+    unpair,
 )
 
 GOOD = planted_rows(range(1))[0]
@@ -30,8 +33,16 @@ def test_columns_and_defaults(run_folder: RunFolder) -> None:
         "weight": 1.0,
         "group_id": json.dumps(user("Hi")),
         "tie": False,
+        "soft_label": 1.0,
         "id": None,
+        **dict.fromkeys(("strength", "iteration", "tags", "votes", "chosen_first", "task", "comparison", "people")),
+        "is_settled": False,
     }
+
+
+def test_a_soft_label_is_what_the_row_says_or_one_half_for_a_tie(run_folder: RunFolder) -> None:
+    rows = [GOOD | {"soft_label": 0.75}, GOOD | {"tie": True}, GOOD | {"soft_label": None}]
+    assert list(load_preferences(run_folder(rows) / "dataset")["train"]["soft_label"]) == [0.75, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,14 @@ def test_columns_and_defaults(run_folder: RunFolder) -> None:
         ({"weight": "much"}, "must be a finite number"),
         ({"margin": float("nan")}, "must be a finite number"),
         ({"tie": "no"}, "must be true or false"),
+        ({"strength": "much"}, "`strength` is 'much', it must be a finite number"),
+        ({"chosen_first": 2}, "`chosen_first` is 2, it must lie between 0 and 1"),
+        ({"iteration": 1.5}, "`iteration` is 1.5, it must be a whole number"),
+        ({"tags": "maths"}, "`tags` is 'maths', it must be a list of texts"),
+        ({"votes": [{"annotator": "a1", "choice": "first"}]}, "`votes` must be a list of objects with a `choice`"),
+        ({"people": {"chosen": 2}}, "it must count chosen, rejected and tie"),
+        ({"soft_label": 1.5}, "must lie between 0 and 1"),
+        ({"soft_label": "often"}, "must be a finite number"),
         ({"id": 7}, "it must be a text"),
     ],
 )
@@ -112,3 +131,58 @@ def test_prompts_need_an_id_of_their_own(tmp_path: Path) -> None:
     write_rows(tmp_path / "prompts.jsonl", [{"prompt": user("Hi")}])
     with pytest.raises(DatasetError, match="line 1: `prompt_id` is missing"):
         load_prompts(tmp_path)
+
+
+SUPERVISED = {"messages": user("Hi") + assistant("Yes"), "source": "best", "group_id": "g"}
+UNPAIRED = {"prompt": user("Hi"), "completion": assistant("Yes"), "label": True, "source": "completion"}
+
+
+def test_a_text_to_imitate_is_the_last_message(run_folder: RunFolder) -> None:
+    row = {"messages": user("Hi") + assistant("Hello") + user("Who?") + assistant("Me"), "model": "tiny@1"}
+    dataset = load_supervised(run_folder([row], [SUPERVISED]) / "dataset")
+    prompt = user("Hi") + assistant("Hello") + user("Who?")
+    assert dataset["train"][0] == {
+        "prompt": prompt, "completion": assistant("Me"), "source": "unknown", "licence": "unknown",
+        "group_id": json.dumps(prompt),
+    }  # fmt: skip
+    assert (dataset["eval"][0]["source"], dataset["eval"][0]["group_id"]) == ("best", "g")
+
+
+@pytest.mark.parametrize(
+    ("load", "row", "complaint"),
+    [
+        (load_supervised, SUPERVISED | {"messages": user("Hi")}, "must end with a message of the assistant"),
+        (load_supervised, SUPERVISED | {"messages": assistant("Hi")}, "must hold a prompt"),
+        (load_supervised, SUPERVISED | {"messages": "Hi"}, "must be a list"),
+        (load_supervised, SUPERVISED | {"source": 3}, "`source` is 3"),
+        (load_unpaired, UNPAIRED | {"licence": ["CC0"]}, "`licence` is ['CC0']"),
+        (load_unpaired, UNPAIRED | {"label": 1}, "`label` is 1, it must be true or false"),
+        (load_unpaired, UNPAIRED | {"label": None}, "`label` is None"),
+        (load_unpaired, UNPAIRED | {"completion": user("I")}, "must begin with a message of the assistant"),
+        (load_unpaired, UNPAIRED | {"prompt": []}, "`prompt` must be a list"),
+    ],
+)
+def test_malformed_texts_and_labels_are_named_by_file_and_line(run_folder: RunFolder, load, row, complaint) -> None:
+    good = SUPERVISED if load is load_supervised else UNPAIRED
+    with pytest.raises(DatasetError, match=r"train\.jsonl, line 2: ") as error:
+        load(run_folder([good, row]) / "dataset")
+    assert complaint in str(error.value)
+
+
+def test_pairs_become_completions_by_how_often_they_were_the_better_one(run_folder: RunFolder) -> None:
+    """Of three ranked completions the best, the worst, and one in the middle that has no label."""
+    dataset = load_preferences(run_folder(planted_rows(range(2), completions=3)) / "dataset")["train"]
+    rows, n_even = unpair(dataset)
+    assert n_even == 2
+    found = {(row["group_id"], completion_text(row["completion"]).count("Thank"), row["label"]) for row in rows}
+    assert found == {("g0", 2, True), ("g0", 0, False), ("g1", 2, True), ("g1", 0, False)}
+    assert len(rows) == 4
+
+
+def test_ties_soft_labels_and_weights_of_nothing_in_unpairing(run_folder: RunFolder) -> None:
+    tie = GOOD | {"tie": True, "prompt": user("A tie?")}
+    leaning = GOOD | {"soft_label": 0.75, "prompt": user("Leaning?")}
+    ignored = GOOD | {"weight": 0, "prompt": user("Ignored?")}
+    rows, n_even = unpair(load_preferences(run_folder([tie, leaning, ignored]) / "dataset")["train"])
+    assert (n_even, list(rows["label"])) == (2, [True, False])
+    assert {row["prompt"][0]["content"] for row in rows} == {"Leaning?"}

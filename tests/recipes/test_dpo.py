@@ -61,6 +61,21 @@ def test_two_steps_move_the_weights_and_report_an_interval(run_folder: RunFolder
     TransformersBackend(str(tiny_model), str(folder / "model"))  # the adapter loads and merges
 
 
+def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
+    run_folder: RunFolder, tiny_model: Path
+) -> None:
+    folder = run_folder()
+    command = ["--run_dir", str(folder), "--model", str(tiny_model), "--adapter_rank", "4", "--max_steps", "6"]
+    command += ["--per_device_train_batch_size", "4", "--bf16", "false", "--learning_rate", "1e30", "--save_steps", "1"]
+    assert launch("dpo", main, (DPOArguments, DPOSettings), command) == 1
+    error = list(read_events(folder))[-1]
+    assert (error["type"], error["kind"]) == ("error", "NotANumber")
+    kept = newest_checkpoint(folder / "checkpoints")
+    assert f"{kept.name} is kept" in error["message"] and "1e+30" in error["message"]
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(kept / "adapter_model.safetensors").values())
+    assert not (folder / "result.json").exists()
+
+
 def test_the_stop_file_saves_a_checkpoint_and_the_run_goes_on_from_it(
     run_folder: RunFolder, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,15 +8,38 @@ import pytest
 import yaml
 from trl import TrlParser
 
-from training.recipes import dpo, reward, reward_head, sample
+from training.recipes import (
+    distill,
+    dpo,
+    evaluate,
+    explain,
+    grpo,
+    kto,
+    merge,
+    ppo,
+    reward,
+    reward_head,
+    rloo,
+    sample,
+    sft,
+)
 from training.sampling.device import has_accelerator
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {
+    "distill": (distill.DistillArguments, distill.DistillSettings),
     "dpo": (dpo.DPOArguments, dpo.DPOSettings),
+    "evaluate": (evaluate.EvaluateArguments,),
+    "explain": (explain.ExplainArguments,),
+    "grpo": (grpo.OnlineArguments, grpo.GRPOSettings),
+    "kto": (kto.KTOArguments, kto.KTOSettings),
+    "merge": (merge.MergeArguments,),
+    "ppo": (ppo.PPOArguments, ppo.PPOSettings),
     "reward": (reward.RewardArguments, reward.RewardSettings),
     "reward_head": (reward_head.RewardHeadArguments,),
+    "rloo": (rloo.OnlineArguments, rloo.RLOOSettings),
     "sample": (sample.SampleArguments,),
+    "sft": (sft.SFTArguments, sft.SFTSettings),
 }
 CONFIGS = sorted(path for kind in RECIPES for path in (ROOT / "config" / "recipes").glob(f"{kind}_smollm2*.yaml"))
 

@@ -49,16 +49,18 @@ def test_margins_are_used_when_every_winner_has_one(run_folder: RunFolder, tiny_
 def test_pair_loss_by_hand() -> None:
     difference = torch.tensor([2.0, 2.0, 0.0])
     one, none = torch.ones(3), torch.zeros(3)
-    assert pair_loss(difference, weight=one, tie=none, margin=none).item() == pytest.approx(
+    assert pair_loss(difference, weight=one, tie=none, margin=none, soft_label=one).item() == pytest.approx(
         (2 * 0.126928 + 0.693147) / 3, rel=1e-5
     )
-    weighted = pair_loss(difference, weight=torch.tensor([3.0, 0.0, 0.0]), tie=none, margin=none)
+    weighted = pair_loss(difference, weight=torch.tensor([3.0, 0.0, 0.0]), tie=none, margin=none, soft_label=one)
     assert weighted.item() == pytest.approx(0.126928, rel=1e-5)
-    tied = pair_loss(difference, weight=one, tie=one, margin=one)  # the margin of a tie does not count
+    tied = pair_loss(difference, weight=one, tie=one, margin=one, soft_label=one / 2)  # the margin of a tie does not count
     assert tied.item() == pytest.approx((2 * (0.126928 + 2.126928) / 2 + 0.693147) / 3, rel=1e-5)
-    assert pair_loss(difference, weight=one, tie=none, margin=2 * one).item() == pytest.approx(
+    assert pair_loss(difference, weight=one, tie=none, margin=2 * one, soft_label=one).item() == pytest.approx(
         (2 * 0.693147 + 2.126928) / 3, rel=1e-5
     )
+    soft = pair_loss(difference, weight=one, tie=none, margin=none, soft_label=0.75 * one)
+    assert soft.item() == pytest.approx((2 * (0.75 * 0.126928 + 0.25 * 2.126928) + 0.693147) / 3, rel=1e-5)
 
 
 def test_trl_still_computes_the_loss_that_weights_of_one_give(
@@ -71,8 +73,8 @@ def test_trl_still_computes_the_loss_that_weights_of_one_give(
     def compare(
         self: PairRewardTrainer, model: torch.nn.Module, inputs: dict, *args: object, **kwargs: object
     ) -> object:
-        assert {"weight", "tie", "margin", "input_ids", "attention_mask"} <= set(inputs)
-        plain = {name: value for name, value in inputs.items() if name not in ("weight", "tie")}
+        assert {"weight", "tie", "soft_label", "margin", "input_ids", "attention_mask"} <= set(inputs)
+        plain = {name: value for name, value in inputs.items() if name not in ("weight", "tie", "soft_label")}
         theirs = super(PairRewardTrainer, self).compute_loss(model, plain)
         loss = ours(self, model, dict(inputs), *args, **kwargs)
         seen.append((float(theirs.detach()), float((loss[0] if isinstance(loss, tuple) else loss).detach())))

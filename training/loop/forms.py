@@ -44,7 +44,7 @@ class IterationForm(forms.Form):
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         models = models_of(project).exclude(stage=ModelVersion.Stage.ARCHIVED).exclude(kind=ModelVersion.Kind.REWARD)
-        self.fields["policy_before"].queryset = models.order_by("-pk")
+        self.fields["policy_before"].queryset = models.exclude(folder="").order_by("-pk")
         self.fields["policy_before"].label_from_instance = lambda row: (
             f"{row.key} · {row.get_kind_display()}, {row.get_stage_display()}"
         )

@@ -20,6 +20,7 @@ from labeling.preferences.models import Snapshot
 from labeling.projects.feedback import least_completions
 from labeling.projects.models import Completion, Project, Prompt
 from labeling.web.remembering import remembered, total
+from labeling.webhooks.selectors import webhooks_switched_off
 from training.loop.models import Iteration
 from training.registry.models import ModelVersion
 from training.runs.models import Run
@@ -181,7 +182,7 @@ class Advice:
 
 
 def needs_you(state: LoopState) -> list[Advice]:
-    """What to do next, most urgent first, at most three. Seven queries."""
+    """What to do next, most urgent first, at most three. Eight queries."""
     project, slug = state.project, state.project.slug
     steer, train, judge = frozenset(STEERING), frozenset(TRAINING), frozenset(ANNOTATING)
     found: list[Advice] = []
@@ -218,6 +219,11 @@ def needs_you(state: LoopState) -> list[Advice]:
         say(
             f"Iteration {state.iteration.number} stopped: {state.iteration.error[:120]}",
             "Look at it", reverse("loop:detail", args=[slug, state.iteration.number]), train,
+        )  # fmt: skip
+    if webhook := webhooks_switched_off(project).order_by("pk").first():
+        say(
+            f"The site switched a webhook off: {webhook.problem}.",
+            "Look at it", reverse("projects:webhook", args=[slug, webhook.pk]), steer,
         )  # fmt: skip
     if n_reported:
         are = "prompt was" if n_reported == 1 else "prompts were"

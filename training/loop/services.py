@@ -17,8 +17,9 @@ from labeling.annotation.errors import BadTasks
 from labeling.annotation.models import Task
 from labeling.annotation.services import NewTask, create_tasks, create_tasks_for_prompts
 from labeling.live.services import notify
-from labeling.preferences.errors import BadFilter, NothingToFreeze
-from labeling.preferences.services import complete_policy, create_snapshot
+from labeling.preferences.errors import BadFilter, NoRoom, NothingToFreeze
+from labeling.preferences.filters import complete_policy
+from labeling.preferences.services import create_snapshot
 from labeling.projects.models import Completion, Project, Prompt
 from training.loop.errors import BadIteration, LoopError, WrongStage
 from training.loop.models import Iteration
@@ -102,6 +103,8 @@ def start_iteration(
     full = complete_config(config)
     if policy_before.project_id not in (None, project.pk) or policy_before.kind == ModelVersion.Kind.REWARD:
         raise BadIteration({"policy_before": "must be a base model or a policy of this project"})
+    if not policy_before.folder:
+        raise BadIteration({"policy_before": f"the weights of {policy_before.key} are on a server alone: nothing can be trained"})
     with transaction.atomic():
         Project.objects.select_for_update().get(pk=project.pk)
         under_way = project.iterations.exclude(stage__in=[Stage.DONE, Stage.FAILED]).first()
@@ -114,7 +117,7 @@ def start_iteration(
             project=project, number=number, config=full, policy_before=policy_before, created_by=created_by,
             stage_log=[{"stage": Stage.SAMPLING.value, "at": now().isoformat()}],
         )  # fmt: skip
-        notify(project.live_group, "iteration", number=number)
+        notify(project.live_group, "iteration", iteration=iteration.pk, number=number, stage=iteration.stage)
     return iteration
 
 
@@ -177,7 +180,7 @@ def advance_iteration(iteration: Iteration) -> Iteration:
         return iteration
     try:
         step(iteration)
-    except (LoopError, BadSpec, BadFilter, NothingToFreeze, BadTasks) as error:
+    except (LoopError, BadSpec, BadFilter, NothingToFreeze, NoRoom, BadTasks) as error:
         _move(iteration, iteration.stage, Stage.FAILED, error=str(error))
     iteration.refresh_from_db()
     return iteration
@@ -192,7 +195,10 @@ def _move(iteration: Iteration, from_stage: str, to_stage: str, **fields: Any) -
             stage=to_stage, stage_since=at, stage_log=log, **fields
         )
         if moved:
-            notify(iteration.project.live_group, "iteration", number=iteration.number, stage=str(to_stage))
+            notify(
+                iteration.project.live_group, "iteration", iteration=iteration.pk, number=iteration.number,
+                stage=str(to_stage),
+            )  # fmt: skip
     return bool(moved)
 
 
@@ -277,7 +283,7 @@ def _freeze(iteration: Iteration) -> None:
 
 
 def _train_reward(iteration: Iteration) -> None:
-    base = iteration.policy_before.base or iteration.policy_before
+    base = iteration.policy_before.root
     run = _run_of(
         iteration, "reward_run", kind=iteration.config["reward_kind"], model=base, snapshot=iteration.snapshot,
         spec=iteration.config["reward"],

@@ -19,9 +19,32 @@ PREFERENCE_FEATURES = Features(
         "weight": Value("float64"),
         "group_id": Value("string"),
         "tie": Value("bool"),
+        "soft_label": Value("float64"),
         "id": Value("string"),
+        # What only the report of a reward model asks for.
+        "strength": Value("float64"),
+        "iteration": Value("int64"),
+        "tags": List(Value("string")),
+        "votes": List({"annotator": Value("string"), "annotator_kind": Value("string"), "choice": Value("string")}),
+        "chosen_first": Value("float64"),
+        "task": Value("string"),
+        "comparison": Value("string"),
+        "people": {"chosen": Value("int64"), "rejected": Value("int64"), "tie": Value("int64")},
+        "is_settled": Value("bool"),
     }
 )
+CHOICES = ("chosen", "rejected", "tie")
+
+SUPERVISED_FEATURES = Features(
+    {
+        "prompt": MESSAGES,
+        "completion": MESSAGES,
+        "source": Value("string"),
+        "licence": Value("string"),
+        "group_id": Value("string"),
+    }
+)
+UNPAIRED_FEATURES = Features({**SUPERVISED_FEATURES, "label": Value("bool")})
 
 Row = dict[str, Any]
 
@@ -35,32 +58,89 @@ def load_preferences(dataset_dir: Path) -> DatasetDict:
 
     Columns: `prompt`, `chosen`, `rejected` (messages), `margin` (float or None), `weight` (float, not negative,
     default 1), `group_id` (string, default: the prompt's own text), `tie` (bool, default False; `chosen` and
-    `rejected` are then in no particular order), `id` (string or None). Further columns are left out. `eval` is missing from the
+    `rejected` are then in no particular order), `soft_label` (float, probability that `chosen` is the better one; default
+    0.5 for a tie, else 1), `id` (string or None). Further columns are left out. `eval` is missing from the
     result when the file is missing or empty; an empty `train.jsonl` is an error.
+
+    For the report of a reward model, each None where the row doesn't say: `strength` (1 to 3), `iteration`, `tags` of the
+    prompt, `votes` (of each `annotator`, `annotator_kind` and `choice`: chosen, rejected or tie), `chosen_first` (share of the votes
+    to which chosen was shown before rejected), `task` and `comparison` (ids; rows on the same two completions share the
+    latter), `people` (how many people said each choice of the two, in this row or another), `is_settled` (bool, by a reviewer).
 
     Raises DatasetError for malformed rows, and where one group_id is in both splits.
     """
-    train = _read_pairs(dataset_dir / "train.jsonl")
-    if not train:
-        raise DatasetError(f"{dataset_dir / 'train.jsonl'} holds no pairs: there is nothing to learn from")
-    splits = {"train": train}
-    if (dataset_dir / "eval.jsonl").exists() and (held_out := _read_pairs(dataset_dir / "eval.jsonl")):
-        splits["eval"] = held_out
-        shared = {row["group_id"] for row in train} & {row["group_id"] for row in held_out}
-        if shared:
-            raise DatasetError(
-                f"{dataset_dir}: {len(shared)} groups are in both train.jsonl and eval.jsonl (one is "
-                f"{min(shared)!r}); held-out figures would be too good"
-            )
-    return DatasetDict({name: Dataset.from_list(rows, features=PREFERENCE_FEATURES) for name, rows in splits.items()})
+    return _load_splits(dataset_dir, _read_pairs, PREFERENCE_FEATURES, "pairs")
 
 
-def load_prompts(dataset_dir: Path) -> list[Row]:
-    """Read `prompts.jsonl`: rows `{"prompt_id", "prompt": [messages]}`, further keys kept.
+def load_supervised(dataset_dir: Path) -> DatasetDict:
+    """Read `train.jsonl` and `eval.jsonl` as texts to imitate: rows of `messages` that end with the assistant's.
+
+    Columns: `prompt` (all messages but the last), `completion` (the last), `source` and `licence` (strings, default
+    `unknown`), `group_id` (as in `load_preferences`). Further columns are left out. Missing files and errors as there.
+    """
+    return _load_splits(dataset_dir, _read_supervised, SUPERVISED_FEATURES, "texts")
+
+
+def load_texts(path: Path) -> list[Row]:
+    """The texts of one file as rows of `prompt`, `completion`, `source`, `licence` and `group_id`; see `load_supervised`."""
+    return _read_supervised(path)
+
+
+def load_unpaired(dataset_dir: Path) -> DatasetDict:
+    """Read `train.jsonl` and `eval.jsonl` as single completions that are acceptable or not.
+
+    Columns: `prompt`, `completion` (messages), `label` (bool), `source`, `licence` and `group_id` as in
+    `load_supervised`. Further columns are left out. Missing files and errors as in `load_preferences`.
+    """
+    return _load_splits(dataset_dir, _read_unpaired, UNPAIRED_FEATURES, "labelled completions")
+
+
+def unpair(pairs: Dataset) -> tuple[Dataset, int]:
+    """Single completions of preference pairs, in the order in which they first come, and how many had no label.
+
+    A completion is acceptable where it was the better one of more than half of the pairs of its prompt that it is in, each
+    counted by its `soft_label`, and not acceptable where of less than half. One in the middle has no label and is
+    left out: it is better than some and worse than others, which says nothing of it alone. Pairs of weight 0 count nothing.
+    """
+    said: dict[tuple[str, str], list[float]] = {}
+    first: dict[tuple[str, str], Row] = {}
+    for pair in pairs:
+        if not pair["weight"]:
+            continue
+        prompt = json.dumps(pair["prompt"], sort_keys=True)
+        for side, share in (("chosen", pair["soft_label"]), ("rejected", 1 - pair["soft_label"])):
+            key = prompt, completion_text(pair[side])
+            said.setdefault(key, []).append(share)
+            row = {"prompt": pair["prompt"], "completion": pair[side], "group_id": pair["group_id"]}
+            first.setdefault(key, row | {"source": "pair", "licence": "unknown"})
+    shares = {key: sum(values) / len(values) for key, values in said.items()}
+    decided = {key: share for key, share in shares.items() if not math.isclose(share, 0.5)}
+    rows = [first[key] | {"label": share > 0.5} for key, share in decided.items()]
+    columns = {name: [row[name] for row in rows] for name in UNPAIRED_FEATURES}  # also where there are no rows
+    return Dataset.from_dict(columns, features=UNPAIRED_FEATURES), len(shares) - len(decided)
+
+
+def short_enough(dataset: Dataset, tokenizer: Any, max_length: int | None) -> Dataset:
+    """The rows whose prompt and completion, in the chat template, are no longer than `max_length` tokens.
+
+    TRL would cut the end off the others, and with it the end of the completion.
+    """
+    if max_length is None:
+        return dataset
+
+    def fits(row: Row) -> bool:
+        encoded = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=True, return_dict=True)
+        return len(encoded["input_ids"]) <= max_length
+
+    return dataset.select([index for index, row in enumerate(dataset) if fits(row)])
+
+
+def load_prompts(dataset_dir: Path, name: str = "prompts.jsonl") -> list[Row]:
+    """Read a file of prompts: rows `{"prompt_id", "prompt": [messages]}`, further keys kept.
 
     Raises DatasetError for malformed rows, for a repeated `prompt_id`, and where there are none.
     """
-    path = dataset_dir / "prompts.jsonl"
+    path = dataset_dir / name
     rows = list(_read_rows(path, _check_prompt))
     if not rows:
         raise DatasetError(f"{path} holds no prompts: there is nothing to sample")
@@ -69,6 +149,27 @@ def load_prompts(dataset_dir: Path) -> list[Row]:
     if repeated:
         raise DatasetError(f"{path}: prompt_id {repeated[0]!r} is there {counts[repeated[0]]} times")
     return rows
+
+
+def load_prompt_splits(dataset_dir: Path) -> tuple[list[Row], list[Row]]:
+    """Prompts to train on from `prompts.jsonl`, and those held out from `eval_prompts.jsonl`, where it is there.
+
+    `group_id` (string, default: the prompt's own text) names the prompts that are nearly the same. Raises
+    DatasetError as `load_prompts` does, and where a group is in both files.
+    """
+    train, held_out = load_prompts(dataset_dir), []
+    path = dataset_dir / "eval_prompts.jsonl"
+    if path.exists() and path.read_text(encoding="utf-8").strip():
+        held_out = load_prompts(dataset_dir, path.name)
+    for row in (*train, *held_out):
+        row["prompt"] = _plain(row["prompt"])
+        row["group_id"] = json.dumps(row["prompt"]) if row.get("group_id") is None else str(row["group_id"])
+    if shared := {row["group_id"] for row in train} & {row["group_id"] for row in held_out}:
+        raise DatasetError(
+            f"{dataset_dir}: {len(shared)} groups are in both prompts.jsonl and eval_prompts.jsonl (one is "
+            f"{min(shared)!r}); held-out figures would be too good"
+        )
+    return train, held_out
 
 
 def read_manifest(dataset_dir: Path) -> Row:
@@ -134,6 +235,54 @@ def completion_text(messages: list[dict[str, str]]) -> str:
     return "\n".join(message["content"] for message in messages)
 
 
+def _load_splits(dataset_dir: Path, read: Callable[[Path], list[Row]], features: Features, what: str) -> DatasetDict:
+    train = read(dataset_dir / "train.jsonl")
+    if not train:
+        raise DatasetError(f"{dataset_dir / 'train.jsonl'} holds no {what}: there is nothing to learn from")
+    splits = {"train": train}
+    if (dataset_dir / "eval.jsonl").exists() and (held_out := read(dataset_dir / "eval.jsonl")):
+        splits["eval"] = held_out
+        shared = {row["group_id"] for row in train} & {row["group_id"] for row in held_out}
+        if shared:
+            raise DatasetError(
+                f"{dataset_dir}: {len(shared)} groups are in both train.jsonl and eval.jsonl (one is "
+                f"{min(shared)!r}); held-out figures would be too good"
+            )
+    return DatasetDict({name: Dataset.from_list(rows, features=features) for name, rows in splits.items()})
+
+
+def _read_supervised(path: Path) -> list[Row]:
+    rows = []
+    for row in _read_rows(path, _check_supervised):
+        messages = _plain(row["messages"])
+        rows.append({"prompt": messages[:-1], "completion": messages[-1:], **_origin(row, messages[:-1])})
+    return rows
+
+
+def _read_unpaired(path: Path) -> list[Row]:
+    rows = []
+    for row in _read_rows(path, _check_unpaired):
+        prompt = _plain(row["prompt"])
+        rows.append(
+            {
+                "prompt": prompt,
+                "completion": _plain(row["completion"]),
+                "label": row["label"],
+                **_origin(row, prompt),
+            }
+        )
+    return rows
+
+
+def _origin(row: Row, prompt: list[dict[str, str]]) -> Row:
+    group = row.get("group_id")
+    return {
+        "source": row.get("source") or "unknown",
+        "licence": row.get("licence") or "unknown",
+        "group_id": json.dumps(prompt) if group is None else str(group),
+    }
+
+
 def _read_pairs(path: Path) -> list[Row]:
     rows = []
     for row in _read_rows(path, _check_pair):
@@ -147,10 +296,26 @@ def _read_pairs(path: Path) -> list[Row]:
                 "weight": 1.0 if row.get("weight") is None else float(row["weight"]),
                 "group_id": json.dumps(_plain(row["prompt"])) if group is None else str(group),
                 "tie": bool(row.get("tie")),
+                "soft_label": _soft_label(row),
                 "id": row.get("id"),
+                **{name: row.get(name) for name in ("strength", "iteration", "tags", "chosen_first", "task", "comparison")},
+                "votes": _votes(row),
+                "people": row.get("people"),
+                "is_settled": bool(row.get("is_settled") or row.get("adjudication")),
             }
         )
     return rows
+
+
+def _votes(row: Row) -> list[Row] | None:
+    if row.get("votes") is None:
+        return None
+    return [{name: vote.get(name) for name in ("annotator", "annotator_kind", "choice")} for vote in row["votes"]]
+
+
+def _soft_label(row: Row) -> float:
+    given = row.get("soft_label")
+    return float(given) if given is not None else 0.5 if row.get("tie") else 1.0
 
 
 def _read_rows(path: Path, check: Callable[[Row], str | None]) -> Iterator[Row]:
@@ -177,7 +342,7 @@ def _check_pair(row: Row) -> str | None:
     for name in ("chosen", "rejected"):
         if row[name][0]["role"] != "assistant":
             return f"`{name}` must begin with a message of the assistant, not of {row[name][0]['role']!r}"
-    for name in ("margin", "weight"):
+    for name in ("margin", "weight", "soft_label", "strength", "chosen_first"):
         value = row.get(name)
         if value is None:
             continue
@@ -185,10 +350,69 @@ def _check_pair(row: Row) -> str | None:
             return f"`{name}` is {value!r}, it must be a finite number"
         if name == "weight" and value < 0:
             return f"`weight` is {value}, it cannot be negative"
+        if name == "soft_label" and not 0 <= value <= 1:
+            return f"`soft_label` is {value}, it must lie between 0 and 1"
     if not isinstance(row.get("tie", False), bool | None):
         return f"`tie` is {row['tie']!r}, it must be true or false"
-    if not isinstance(row.get("id"), str | None):
-        return f"`id` is {row['id']!r}, it must be a text"
+    for name in ("id", "task", "comparison"):
+        if not isinstance(row.get(name), str | None):
+            return f"`{name}` is {row[name]!r}, it must be a text"
+    return _check_report_columns(row)
+
+
+def _check_report_columns(row: Row) -> str | None:
+    first = row.get("chosen_first")
+    if first is not None and not 0 <= first <= 1:
+        return f"`chosen_first` is {first}, it must lie between 0 and 1"
+    if isinstance(row.get("iteration"), bool) or not isinstance(row.get("iteration"), int | None):
+        return f"`iteration` is {row['iteration']!r}, it must be a whole number"
+    tags = row.get("tags")
+    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        return f"`tags` is {tags!r}, it must be a list of texts"
+    votes = row.get("votes")
+    if votes is not None and not (isinstance(votes, list) and all(map(_is_vote, votes))):
+        return "`votes` must be a list of objects with a `choice` of chosen, rejected or tie, and texts beside it"
+    people = row.get("people")
+    if people is not None and not (
+        isinstance(people, dict) and all(type(people.get(choice)) is int and people[choice] >= 0 for choice in CHOICES)
+    ):
+        return f"`people` is {people!r}, it must count chosen, rejected and tie"
+    return None
+
+
+def _is_vote(vote: Any) -> bool:
+    return (
+        isinstance(vote, dict)
+        and vote.get("choice") in CHOICES
+        and all(isinstance(vote.get(name), str | None) for name in ("annotator", "annotator_kind"))
+    )
+
+
+def _check_supervised(row: Row) -> str | None:
+    if problem := _check_messages(row, "messages"):
+        return problem
+    if row["messages"][-1]["role"] != "assistant":
+        return f"`messages` must end with a message of the assistant, not of {row['messages'][-1]['role']!r}"
+    if len(row["messages"]) < 2:
+        return "`messages` must hold a prompt before the message of the assistant"
+    return _check_origin(row)
+
+
+def _check_unpaired(row: Row) -> str | None:
+    for name in ("prompt", "completion"):
+        if problem := _check_messages(row, name):
+            return problem
+    if row["completion"][0]["role"] != "assistant":
+        return f"`completion` must begin with a message of the assistant, not of {row['completion'][0]['role']!r}"
+    if not isinstance(row.get("label"), bool):
+        return f"`label` is {row.get('label')!r}, it must be true or false"
+    return _check_origin(row)
+
+
+def _check_origin(row: Row) -> str | None:
+    for name in ("source", "licence"):
+        if not isinstance(row.get(name), str | None):
+            return f"`{name}` is {row[name]!r}, it must be a text"
     return None
 
 

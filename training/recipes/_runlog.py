@@ -55,6 +55,10 @@ class Stopped(Exception):
     """The run was asked to end early, and has saved what it needs to go on later."""
 
 
+class NotANumber(Exception):
+    """A step would have made weights of no value; it was not taken."""
+
+
 class RunLog(TrainerCallback):
     """Writes a run folder's `events.jsonl` and `result.json`; works with and without a trainer.
 
@@ -136,6 +140,28 @@ class RunLog(TrainerCallback):
     ) -> None:
         self.step = state.global_step
         self.status("training", total=state.max_steps)
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module,
+        **kwargs: Any,
+    ) -> None:
+        """Raises NotANumber before gradients that are none, or infinite, reach the weights."""
+        if args.fp16:
+            return  # its scaler leaves out such steps by design
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        if math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+            return
+        kept = newest_checkpoint(Path(args.output_dir))
+        learned = f"{kept.name} is kept, and the run resumes from it" if kept else "No checkpoint was made before"
+        raise NotANumber(
+            f"The gradient of step {state.global_step + 1} is not a number, so training stopped before it spoilt the "
+            f"weights. {learned}. Mostly the learning rate is too high (its peak is {args.learning_rate:g}): start a run "
+            "with a lower one; else look for rows without content, or set bf16: false."
+        )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.step = state.global_step

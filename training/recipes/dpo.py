@@ -14,7 +14,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from training.recipes import _environment  # noqa: F401  first: the libraries below read what it sets
@@ -22,17 +21,10 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset, concatenate_datasets
-from peft import LoraConfig, PeftModel, TaskType
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
+from training.recipes._adapters import PolicyArguments, load_start
 from training.recipes._data import (
     DatasetError,
     clearest_pairs,
@@ -41,25 +33,20 @@ from training.recipes._data import (
     normalise_weights,
     read_manifest,
 )
+from training.recipes._order import ByLength, GroupByLength
 from training.recipes._runlog import RunLog, launch, resume_from
+from training.recipes._samples import ShowCompletions
+from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import mean, proportion
-from training.sampling.device import bfloat16_is_fast, has_accelerator
-from training.sampling.model_files import check_adapter, check_model, hash_model
+from training.sampling.model_files import hash_model
 
 KIND = "dpo"
 
 
 @dataclass
-class DPOArguments:
+class DPOArguments(PolicyArguments):
     """Arguments of the DPO recipe; everything else is TRL's `DPOConfig`."""
 
-    run_dir: Path = field(metadata={"help": "run folder: dataset/ in, model/ and result.json out"})
-    model: str = field(metadata={"help": "the policy to start from: a folder, or a name on the hub"})
-    adapter: str | None = field(
-        default=None, metadata={"help": "a LoRA adapter to start from and go on training; it is the reference too"}
-    )
-    adapter_rank: int = field(default=16, metadata={"help": "of LoRA; 0 trains all weights"})
-    adapter_alpha: int = field(default=32, metadata={"help": "scale of LoRA"})
     ties: str = field(default="drop", metadata={"help": "drop, or both_ways at half weight each"})
     max_pairs_per_group: int | None = field(
         default=None, metadata={"help": "train on the clearest pairs of each ranking only; default all"}
@@ -72,27 +59,11 @@ class DPOArguments:
 
 
 @dataclass
-class DPOSettings(DPOConfig):
+class DPOSettings(SmallMachine, GroupByLength, DPOConfig):
     """TRL's settings with the defaults of a small model on one machine; the CPU where nothing else is."""
 
-    output_dir: str | None = None  # set to checkpoints/ in the run folder
-    learning_rate: float = 1e-4
-    num_train_epochs: float = 1.0
-    per_device_train_batch_size: int = 8
     per_device_eval_batch_size: int = 8
     max_length: int | None = 512
-    gradient_checkpointing: bool = False
-    logging_steps: float = 1
-    save_steps: float = 20
-    save_total_limit: int | None = 2  # the newest may be half written
-    disable_tqdm: bool | None = True
-    report_to: str = "none"
-
-    def __post_init__(self) -> None:
-        self.use_cpu = self.use_cpu or not has_accelerator()
-        if self.bf16 is None:
-            self.bf16 = bfloat16_is_fast()
-        super().__post_init__()
 
 
 class PairWeights:
@@ -105,7 +76,7 @@ class PairWeights:
         return self.collator(examples) | {"weight": torch.tensor([float(example["weight"]) for example in examples])}
 
 
-class PairDPOTrainer(DPOTrainer):
+class PairDPOTrainer(ByLength, DPOTrainer):
     """DPOTrainer in which a pair's weight multiplies its gradient, and which keeps the margin of each pair.
 
     TRL averages the pairs' losses inside one long method. Each pair's loss depends on the parameters only
@@ -163,49 +134,6 @@ class PairDPOTrainer(DPOTrainer):
         return loss
 
 
-class ShowCompletions(TrainerCallback):
-    """Every so many steps, what the policy now says to two fixed prompts (greedy, so curves compare)."""
-
-    def __init__(self, run_log: RunLog, prompts: list[list[dict]], *, every_steps: int, max_new_tokens: int) -> None:
-        self.run_log, self.prompts = run_log, prompts
-        self.every_steps, self.max_new_tokens = every_steps, max_new_tokens
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: torch.nn.Module,
-        processing_class: Any,
-        **kwargs: Any,
-    ) -> None:
-        # With sharded weights every process would have to take part, each step.
-        if state.global_step % self.every_steps or args.world_size > 1:
-            return
-        was_training = model.training
-        model.eval()
-        encoded = processing_class.apply_chat_template(
-            self.prompts,
-            add_generation_prompt=True,
-            padding=True,
-            return_dict=True,
-            return_tensors="pt",
-            tokenizer_kwargs={"padding_side": "left"},
-        ).to(args.device)
-        # In the weights' own type: autocast would convert all of them again for every token.
-        with torch.no_grad():
-            output = model.generate(
-                **encoded,
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                pad_token_id=processing_class.pad_token_id,
-            )
-        model.train(was_training)
-        for prompt, ids in zip(self.prompts, output[:, encoded["input_ids"].shape[1] :], strict=True):
-            text = processing_class.decode(ids, skip_special_tokens=True)
-            self.run_log.event("sample", prompt=prompt, completion=text.strip())
-
-
 def prepare(dataset: Dataset, args: DPOArguments) -> tuple[Dataset, dict[str, int]]:
     """The pairs to train on, and counts of what was left out."""
     n_ties = sum(dataset["tie"])
@@ -222,18 +150,16 @@ def prepare(dataset: Dataset, args: DPOArguments) -> tuple[Dataset, dict[str, in
         raise ValueError(f"ties is {args.ties!r}, it must be drop or both_ways")
     if not len(decided):
         raise DatasetError("Every pair of the training set is a tie: there is nothing to learn from")
-    return normalise_weights(decided).remove_columns(["margin", "tie"]), counts
+    return normalise_weights(decided).remove_columns(["margin", "tie", "soft_label"]), counts
 
 
 def main(args: DPOArguments, config: DPOSettings) -> None:
     """Train and evaluate one policy in `args.run_dir`."""
     run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
-    config.output_dir = str(args.run_dir / "checkpoints")
-    if config.trust_remote_code:
-        raise ValueError("trust_remote_code is not supported: it would run code from the model's folder")
+    settle(config, args.run_dir)
     dataset = load_preferences(args.run_dir / "dataset")
     train, counts = prepare(dataset["train"], args)
-    held_out = drop_ties(dataset["eval"]).remove_columns(["margin", "tie"]) if "eval" in dataset else None
+    held_out = drop_ties(dataset["eval"]).remove_columns(["margin", "tie", "soft_label"]) if "eval" in dataset else None
     if not held_out:
         held_out, config.eval_strategy = None, "no"
     elif args.max_eval_pairs and len(held_out) > args.max_eval_pairs:
@@ -242,39 +168,20 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
 
     callbacks: list[TrainerCallback] = [run_log]
     if args.sample_every_steps:
-        prompts = {repr(prompt): prompt for prompt in (held_out or train)["prompt"]}
         callbacks.append(
             ShowCompletions(
                 run_log,
-                list(prompts.values())[:2],
+                (held_out or train)["prompt"],
                 every_steps=args.sample_every_steps,
                 max_new_tokens=args.sample_tokens,
             )
         )
-    model, peft_config = check_model(args.model), None
-    # A frozen base stays in the type that its matrices are multiplied in: autocast would round float32 weights to
-    # it again in every forward. The adapter itself is float32, and so are its optimiser's small steps.
-    dtype = torch.bfloat16 if config.bf16 and (args.adapter or args.adapter_rank) else torch.float32
-    if args.adapter:
-        # DPOTrainer keeps a frozen copy of the adapter it is given, as the reference.
-        base = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-        model = PeftModel.from_pretrained(base, check_adapter(args.adapter), is_trainable=True)
-    elif args.adapter_rank:
-        peft_config = LoraConfig(
-            task_type=TaskType.CAUSAL_LM,
-            r=args.adapter_rank,
-            lora_alpha=args.adapter_alpha,
-            target_modules="all-linear",
-        )
-    if not args.adapter:
-        config.model_init_kwargs = {**(config.model_init_kwargs or {}), "dtype": str(dtype).removeprefix("torch.")}
     trainer = PairDPOTrainer(
-        model=model,
+        **load_start(args, config),
         args=config,
         processing_class=AutoTokenizer.from_pretrained(args.model),
         train_dataset=train,
         eval_dataset=held_out,
-        peft_config=peft_config,
         callbacks=callbacks,
     )
     output = trainer.train(resume_from_checkpoint=resume_from(args.run_dir, run_log))

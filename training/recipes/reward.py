@@ -1,11 +1,14 @@
 """A reward model: the base model with a scalar head, fine-tuned on one preference dataset snapshot.
 
 Paper: Ouyang et al. 2022, arXiv:2203.02155, equation 1; TRL's RewardTrainer. Each pair's `weight` multiplies
-its loss, and a tie counts as half a win for either side: `PairRewardTrainer` adds both, since TRL has
+its loss, and its `soft_label` is the probability to learn, one half for a tie: `PairRewardTrainer` adds both, since TRL has
 neither. `margin` is subtracted inside the loss (Touvron et al. 2023, arXiv:2307.09288, equation 2) when
 every pair with a winner has one.
 
-TRL drops pairs longer than `max_length`; the result counts them.
+With `n_heads` several heads share the body and disagree where they know little: `_reward_heads.py`.
+
+TRL drops pairs longer than `max_length`; the result counts them. How far the model may be trusted is in `report`, on the held-out
+pairs, whose margins are in `predictions.jsonl`.
 
 Run: accelerate launch -m training.recipes.reward --config runs/42/spec.yaml --run_dir runs/42
 """
@@ -13,7 +16,6 @@ Run: accelerate launch -m training.recipes.reward --config runs/42/spec.yaml --r
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from training.recipes import _environment  # noqa: F401  first: the libraries below read what it sets
@@ -21,67 +23,65 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset
-from peft import LoraConfig, TaskType
+from peft import TaskType
 from trl import RewardConfig, RewardTrainer
 
+from training.recipes._adapters import AdapterArguments, check_adapters, four_bits, frozen_dtype, new_adapter
 from training.recipes._data import load_preferences, normalise_weights, read_manifest
+from training.recipes._order import ByLength, GroupByLength
+from training.recipes._reward_heads import (
+    bootstrap_weights,
+    collapse_heads,
+    describe_ensemble,
+    load_with_heads,
+    refuse_sharding,
+    rewards_of_heads,
+)
+from training.recipes._reward_report import headlines, reward_report, write_predictions
 from training.recipes._runlog import RunLog, launch, resume_from
-from training.recipes._statistics import mean, proportion
-from training.sampling.device import bfloat16_is_fast, has_accelerator
+from training.recipes._settings import SmallMachine, settle
+from training.recipes._statistics import mean
 from training.sampling.model_files import check_model, hash_model
 
 KIND = "reward"
 
 
 @dataclass
-class RewardArguments:
+class RewardArguments(AdapterArguments):
     """Arguments of the reward recipe; everything else is TRL's `RewardConfig`."""
 
-    run_dir: Path = field(metadata={"help": "run folder: dataset/ in, model/ and result.json out"})
-    model: str = field(metadata={"help": "the base model: a folder, or a name on the hub"})
-    adapter_rank: int = field(default=16, metadata={"help": "of LoRA; 0 trains all weights"})
-    adapter_alpha: int = field(default=32, metadata={"help": "scale of LoRA"})
+    n_heads: int = field(default=1, metadata={"help": "score heads on the one body; from 2 on an ensemble"})
     use_margin: bool = field(default=True, metadata={"help": "use `margin` where every pair has one"})
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_heads <= 64:
+            raise ValueError(f"n_heads is {self.n_heads}, it must lie between 1 and 64")
 
 
 @dataclass
-class RewardSettings(RewardConfig):
+class RewardSettings(SmallMachine, GroupByLength, RewardConfig):
     """TRL's settings with the defaults of a small model on one machine; the CPU where nothing else is."""
 
-    output_dir: str | None = None  # set to checkpoints/ in the run folder
-    learning_rate: float = 1e-4
-    num_train_epochs: float = 1.0
-    per_device_train_batch_size: int = 8
     max_length: int | None = 512
-    gradient_checkpointing: bool = False
-    logging_steps: float = 1
-    save_steps: float = 20
-    save_total_limit: int | None = 2  # the newest may be half written
-    disable_tqdm: bool | None = True
-    report_to: str = "none"
-
-    def __post_init__(self) -> None:
-        self.use_cpu = self.use_cpu or not has_accelerator()
-        if self.bf16 is None:
-            self.bf16 = bfloat16_is_fast()
-        super().__post_init__()
 
 
 class PairColumns:
-    """A collator that adds `weight` and `tie` of the pairs to what TRL's own collator makes."""
+    """A collator that adds COLUMNS of the pairs to what TRL's own collator makes."""
+
+    COLUMNS = ("weight", "tie", "soft_label", "head_weight")  # the last is a list, one number for each head
 
     def __init__(self, collator: Callable[[list[dict]], dict[str, Any]]) -> None:
         self.collator = collator
 
     def __call__(self, examples: list[dict]) -> dict[str, Any]:
         batch = self.collator(examples)
-        for name in ("weight", "tie"):
-            batch[name] = torch.tensor([float(example[name]) for example in examples])
+        for name in self.COLUMNS:
+            batch[name] = torch.tensor([example[name] for example in examples], dtype=torch.float32)
         return batch
 
 
-class PairRewardTrainer(RewardTrainer):
-    """RewardTrainer whose loss knows the pairs' weights and ties.
+class PairRewardTrainer(ByLength, RewardTrainer):
+    """RewardTrainer whose loss knows the pairs' weights, ties and soft labels.
 
     Leans on three things of TRL 1.16: the list `_signature_columns`, `data_collator`, and chosen before
     rejected in the batch. The logged `accuracy` and `margin` are TRL's own, over all pairs alike.
@@ -93,7 +93,7 @@ class PairRewardTrainer(RewardTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns = list(dict.fromkeys([*self._signature_columns, "weight", "tie"]))
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *PairColumns.COLUMNS]))
 
     def compute_loss(
         self,
@@ -102,28 +102,33 @@ class PairRewardTrainer(RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
-        """Weighted mean of the pairs' losses; `weight` has a mean of 1 over the training set."""
-        weight, tie = inputs.pop("weight"), inputs.pop("tie")
+        """Weighted mean of the pairs' losses, over all heads; `weight` has a mean of 1 over the training set."""
+        weight, tie, soft_label, head_weight = (inputs.pop(name) for name in PairColumns.COLUMNS)
         margin = inputs.get("margin", torch.zeros_like(weight))
+        if "margin" in inputs and head_weight.shape[1] > 1:
+            inputs["margin"] = margin[:, None]
         _, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)
-        loss = pair_loss(chosen - rejected, weight=weight, tie=tie, margin=margin)
+        chosen, rejected = outputs.logits.float().chunk(2)
+        loss = torch.stack([
+            pair_loss(difference, weight=weight * of_head, tie=tie, margin=margin, soft_label=soft_label)
+            for difference, of_head in zip((chosen - rejected).unbind(1), head_weight.unbind(1), strict=True)
+        ]).mean()  # fmt: skip
         if self.args.center_rewards_coefficient is not None:
             loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
         return (loss, outputs) if return_outputs else loss
 
 
 def pair_loss(
-    difference: torch.Tensor, *, weight: torch.Tensor, tie: torch.Tensor, margin: torch.Tensor
-) -> torch.Tensor:
+    difference: torch.Tensor, *, weight: torch.Tensor, tie: torch.Tensor, margin: torch.Tensor,
+    soft_label: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
     """Mean of `weight` times the negative log-likelihood of each label, in nats.
 
-    `difference` is the reward of chosen minus rejected in logits, all of shape (pairs,). A tie (1 in `tie`)
-    has a target of one half and no margin.
+    `difference` is the reward of chosen minus rejected in logits, `soft_label` the probability that chosen is better,
+    all of shape (pairs,). A tie (1 in `tie`) has no margin.
     """
-    target = 1 - tie / 2
     losses = torch.nn.functional.binary_cross_entropy_with_logits(
-        difference - margin * (1 - tie), target, reduction="none"
+        difference - margin * (1 - tie), soft_label, reduction="none"
     )
     return (weight * losses).mean()
 
@@ -139,51 +144,56 @@ def prepare(dataset: Dataset, *, use_margin: bool) -> tuple[Dataset, bool]:
 
 
 @torch.no_grad()
-def reward_differences(trainer: RewardTrainer) -> list[float]:
-    """Reward of chosen minus rejected for each pair of the prepared evaluation set, in its order."""
+def rewards_of_pairs(trainer: RewardTrainer) -> tuple[list[float], list[float]]:
+    """Rewards of chosen and of rejected for each pair of the prepared evaluation set, in its order, in logits."""
     trainer.model.eval()
-    differences: list[float] = []
+    chosen: list[float] = []
+    rejected: list[float] = []
     for batch in trainer.get_eval_dataloader():
         batch = trainer._prepare_inputs(batch)
         with trainer.compute_loss_context_manager():
             rewards = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        chosen, rejected = rewards.squeeze(-1).float().chunk(2)
-        differences += trainer.accelerator.gather_for_metrics(chosen - rejected).tolist()
-    return differences
+        both = torch.stack(rewards.float().mean(dim=-1).chunk(2), dim=1)  # of the heads, as it is saved
+        for one, other in trainer.accelerator.gather_for_metrics(both).tolist():
+            chosen.append(one)
+            rejected.append(other)
+    return chosen, rejected
 
 
 def main(args: RewardArguments, config: RewardSettings) -> None:
     """Train and evaluate one reward model in `args.run_dir`."""
     run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
-    config.output_dir = str(args.run_dir / "checkpoints")
-    if config.trust_remote_code:
-        raise ValueError("trust_remote_code is not supported: it would run code from the model's folder")
+    settle(config, args.run_dir)
+    check_adapters(args)
     dataset = load_preferences(args.run_dir / "dataset")
     train, has_margin = prepare(normalise_weights(dataset["train"]), use_margin=args.use_margin)
     held_out = None
     if "eval" in dataset:  # eval_loss is not weighted
         held_out = dataset["eval"].remove_columns(["margin", "weight"])
-        held_out = held_out.add_column("weight", [1.0] * len(held_out))
+        held_out = held_out.add_column("weight", [1.0] * len(held_out)).add_column("row", list(range(len(held_out))))
+        held_out = held_out.add_column("head_weight", [[1.0] * args.n_heads] * len(held_out))
+    is_ensemble = args.n_heads > 1
+    if is_ensemble:
+        train = train.add_column("head_weight", bootstrap_weights(train["group_id"], args.n_heads, config.seed))
+    else:
+        train = train.add_column("head_weight", [[1.0]] * len(train))
     if held_out is None:
         config.eval_strategy = "no"
 
-    peft_config = None
-    if args.adapter_rank:
-        peft_config = LoraConfig(
-            task_type=TaskType.SEQ_CLS,
-            r=args.adapter_rank,
-            lora_alpha=args.adapter_alpha,
-            target_modules="all-linear",
-            modules_to_save=["score"],
-        )
+    quantised = four_bits(args, frozen_dtype(args, config))
+    if quantised is not None and not config.bf16:  # TRL makes the head bfloat16 then, and nothing would make its inputs so
+        raise ValueError("A reward model on a base of four bits is trained in bfloat16: use a GPU that has it, and leave bf16 alone")
     trainer = PairRewardTrainer(
-        model=check_model(args.model),
+        model=load_with_heads(check_model(args.model), args.n_heads, config.seed) if is_ensemble else check_model(args.model),
         args=config,
         train_dataset=train,
         eval_dataset=held_out,
-        peft_config=peft_config,
+        peft_config=new_adapter(args, task_type=TaskType.SEQ_CLS, modules_to_save=["score"]),
+        quantization_config=quantised,
         callbacks=[run_log],
     )
+    if is_ensemble:
+        refuse_sharding(trainer)
     dropped = {"n_train_dropped": len(train) - len(trainer.train_dataset)}
     if held_out is not None:
         dropped["n_eval_dropped"] = len(held_out) - len(trainer.eval_dataset)
@@ -195,17 +205,28 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
     output = trainer.train(resume_from_checkpoint=resume_from(args.run_dir, run_log))
     run_log.raise_if_stopped()
 
-    metrics, figures = dict(output.metrics), {}
+    metrics, figures, report = dict(output.metrics), {}, None
     if held_out is not None and len(trainer.eval_dataset):
         metrics |= trainer.evaluate()
-        differences = reward_differences(trainer)
-        rows = zip(differences, trainer.eval_dataset["tie"], trainer.eval_dataset["group_id"], strict=True)
-        decided = [(difference, group) for difference, tie, group in rows if not tie]
-        values, groups = [difference for difference, _ in decided], [group for _, group in decided]
-        # Equal rewards, as of two completions that are the same to the model, count half.
-        right = [(value > 0) + (value == 0) / 2 for value in values]
-        figures = {"accuracy": proportion(right, groups), "margin": mean(values, groups)}
+        chosen, rejected = rewards_of_pairs(trainer)
+        numbers = trainer.eval_dataset["row"]
+        rows = dataset["eval"].select(numbers)
+        decided = [index for index, tie in enumerate(rows["tie"]) if not tie]
+        groups = [rows[index]["group_id"] for index in decided]
+        report = reward_report(rows, chosen, rejected, n_dropped=dropped["n_eval_dropped"], seed=config.seed)
+        margins = [chosen[index] - rejected[index] for index in decided]
+        figures = {"accuracy": report["accuracy"], "margin": mean(margins, groups), **headlines(report)}
+        if run_log.is_writer:
+            write_predictions(
+                args.run_dir / "predictions.jsonl", rows, chosen, rejected, numbers=numbers, seed=config.seed
+            )
+        if is_ensemble:
+            per_head = rewards_of_heads(trainer, trainer.eval_dataset)
+            figures |= describe_ensemble((per_head[0] - per_head[1])[decided], groups)
+    ensemble = collapse_heads(trainer) if is_ensemble else None
     trainer.save_model(str(args.run_dir / "model"))
+    if ensemble and trainer.is_world_process_zero():
+        ensemble.save(args.run_dir / "model")
     run_log.finish(
         metrics=metrics,
         figures=figures,
@@ -218,6 +239,7 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
             "manifest": read_manifest(args.run_dir / "dataset"),
         },
         base_model={"path": args.model, "hash": hash_model(args.model)},
+        report=report,
     )
 
 

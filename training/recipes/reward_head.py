@@ -11,6 +11,9 @@ Ties count as half a win for either side, and each pair's `weight` multiplies it
 What it thinks of each pair by a fit that hasn't seen the pair's prompt, as a probability that is held against the labels, is
 left in `beliefs.jsonl`: where it is sure that a majority is wrong, a person should look again.
 
+How far the model may be trusted is in `report`, on the held-out pairs, or without any on the training pairs by fits that
+haven't seen their prompt; the margins behind it are in `predictions.jsonl`.
+
 Run: python -m training.recipes.reward_head --config runs/42/spec.yaml --run_dir runs/42
 """
 
@@ -28,6 +31,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from training.recipes._data import completion_text, load_preferences, read_manifest
+from training.recipes._reward_report import headlines, reward_report, write_predictions
 from training.recipes._runlog import RunLog, launch
 from training.recipes._statistics import correlation, mean, proportion
 from training.sampling.embeddings import Embedder, EmbeddingCache
@@ -322,6 +326,19 @@ def main(args: RewardHeadArguments) -> None:
         figures["right_where_sure"] = right_where_sure(*map(numpy.concatenate, zip(*of_splits, strict=True)))
         calibration = {"scale": scale, "is_calibrated": is_calibrated(figures["right_where_sure"])}
         write_beliefs(args.run_dir / "beliefs.jsonl", dataset, probability)
+    report = None
+    sides_of = {}
+    if "eval" in pairs:
+        sides_of = {side: rewards[[row_of[key] for key in sides["eval", side]]] for side in ("chosen", "rejected")}
+    elif not numpy.isnan(held_out).any():
+        sides_of = {"chosen": held_out, "rejected": numpy.zeros(len(held_out))}  # no reward alone: each fold has its own zero
+    if sides_of:
+        rows = dataset["eval" if "eval" in pairs else "train"]
+        report = reward_report(rows, **sides_of, is_cross_validated="eval" not in pairs, seed=args.seed)
+        figures |= headlines(report)
+        write_predictions(
+            args.run_dir / "predictions.jsonl", rows, **sides_of, numbers=range(len(rows)), seed=args.seed
+        )
     length_split = "eval" if "eval" in dataset else "train"
     measured = sorted({row_of[key] for side in ("chosen", "rejected") for key in sides[length_split, side]})
     lengths = [len(text) for _, text in texts.values()]
@@ -342,6 +359,7 @@ def main(args: RewardHeadArguments) -> None:
         n_texts=len(texts),
         n_encoded=embedder.n_computed,
         calibration=calibration,
+        report=report,
     )
 
 

@@ -12,3 +12,15 @@ class UnsafeModelFiles(RegistryError):
 
 class BadStage(RegistryError):
     pass
+
+
+class NotTheirs(RegistryError):
+    """This person may not make this change."""
+
+
+class NotImported(RegistryError):
+    """A model folder can't be taken in; the message says why, and what to do."""
+
+
+class NotExported(RegistryError):
+    """A model can't be written out; the message says why."""

@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
 from labeling.preferences.models import Snapshot
 from labeling.projects.models import Project
@@ -37,6 +38,10 @@ class ModelVersion(models.Model):
     folder = models.CharField(max_length=300, help_text="weights (or adapter, or head) below PREFLOOP_HOME")
     is_adapter = models.BooleanField(default=False)
     licence = models.CharField(max_length=80, blank=True)
+    licence_url = models.CharField(max_length=300, blank=True, help_text="where the licence or the terms can be read")
+    fee_due = models.BooleanField(default=False, help_text="using it costs a fee, or does so in some cases")
+    acceptance_due = models.BooleanField(default=False, help_text="its maker asks that somebody accepts the terms first")
+    output_restrictions = models.TextField(blank=True, help_text="what its terms say of the completions it writes")
     source = models.CharField(max_length=200, blank=True)
     files = models.JSONField(default=dict, help_text="SHA-256 of each file")
     metrics = models.JSONField(default=dict)
@@ -44,10 +49,38 @@ class ModelVersion(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["name", "version"], name="model_version_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["name", "version"], name="model_version_once"),
+            models.UniqueConstraint(
+                fields=["project", "kind"],
+                condition=Q(stage="production", project__isnull=False),
+                name="one_in_production_a_project_and_kind",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether anything beyond the licence's name was entered of this very row."""
+        return bool(self.licence_url or self.fee_due or self.acceptance_due or self.output_restrictions)
+
+    @property
+    def terms_of(self) -> "ModelVersion":
+        """Whose terms hold: its own where it has some, else those of the base model it was made of."""
+        return self if self.has_terms or self.base is None else self.base.terms_of
+
+    @property
+    def root(self) -> "ModelVersion":
+        """The base model that it goes back to."""
+        return self if self.base is None else self.base.root
+
+    @property
+    def terms_ask(self) -> bool:
+        """Whether its terms ask something of whoever uses it."""
+        terms = self.terms_of
+        return terms.fee_due or terms.acceptance_due or bool(terms.output_restrictions)
 
 
 class StageChange(models.Model):

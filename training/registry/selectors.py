@@ -7,6 +7,7 @@ from django.db.models import Q, QuerySet
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import READING
+from labeling.preferences.withdrawal import models_made_of, withdrawn_rows_in
 from labeling.projects.models import Project
 from labeling.projects.selectors import projects_of
 from training.registry.models import ModelVersion
@@ -24,14 +25,24 @@ def models_visible_to(user: User) -> QuerySet[ModelVersion]:
 
 def models_of(project: Project) -> QuerySet[ModelVersion]:
     """What a project can sample from, score with or train on."""
-    return ModelVersion.objects.filter(Q(project=None) | Q(project=project)).select_related("parent", "snapshot")
+    return ModelVersion.objects.filter(Q(project=None) | Q(project=project)).select_related("parent", "base", "snapshot")
+
+
+def models_of_withdrawn_rows(project: Project) -> set[int]:
+    """Ids of the models that were made, at once or by way of others, of snapshots that hold rows withdrawn since."""
+    if not project.withdrawals.filter(undone_at=None).exists():
+        return set()
+    snapshots = list(project.snapshots.defer("manifest"))
+    held = withdrawn_rows_in(snapshots)
+    made = models_made_of([snapshot for snapshot in snapshots if snapshot.pk in held])
+    return {model.pk for models in made.values() for model in models}
 
 
 def production_policy(project: Project) -> ModelVersion | None:
-    """The policy in production, else the newest base model."""
+    """The policy in production, else the newest base model whose weights are here."""
     models = models_of(project)
     found = models.filter(kind=ModelVersion.Kind.POLICY, stage=ModelVersion.Stage.PRODUCTION).order_by("-pk").first()
-    return found or models.filter(kind=ModelVersion.Kind.BASE).order_by("-pk").first()
+    return found or models.filter(kind=ModelVersion.Kind.BASE).exclude(folder="").order_by("-pk").first()
 
 
 @dataclass
@@ -48,6 +59,8 @@ class Lineage:
 def lineage_of(model: ModelVersion) -> Lineage:
     """Walk back to the data, licences and kinds of annotator a model was made from, and forward to its children.
 
+    The reward models that a policy was trained with, and the teacher it was distilled from, are among what it was made from.
+
     A judgement that entered two snapshots on the way counts once for each.
     """
     lineage = Lineage()
@@ -60,12 +73,17 @@ def lineage_of(model: ModelVersion) -> Lineage:
             lineage.ancestors.append(current)
         if current.licence:
             licences.add(current.licence)
+        licences |= set(current.lineage.get("licences") or {})  # of texts that are no pairs
         if current.snapshot and current.snapshot not in lineage.snapshots:
             lineage.snapshots.append(current.snapshot)
             licences |= set(current.snapshot.manifest.get("pairs_by_licence", {}))
             for kind, count in current.snapshot.manifest.get("annotator_kinds", {}).items():
                 lineage.annotators_by_kind[kind] = lineage.annotators_by_kind.get(kind, 0) + count
-        for parent in (current.parent, current.base):
+        # Reverse relations: runs are an app above.
+        rewarded_by = ModelVersion.objects.filter(rewarding_runs__output_model=current).distinct().order_by("pk")
+        taught_by = ModelVersion.objects.filter(runs_beside__output_model=current).distinct().order_by("pk")
+        others = (other for found in (rewarded_by, taught_by) for other in found.select_related("parent", "base", "snapshot"))
+        for parent in (current.parent, current.base, *others):
             if parent and parent.pk not in seen:
                 seen.add(parent.pk)
                 queue.append(parent)
@@ -73,7 +91,9 @@ def lineage_of(model: ModelVersion) -> Lineage:
     frontier = [model.pk]
     seen = {model.pk}
     while frontier:
-        children = ModelVersion.objects.filter(Q(parent__in=frontier) | Q(base__in=frontier)).exclude(pk__in=seen)
+        made_of = Q(parent__in=frontier) | Q(base__in=frontier) | Q(made_by__reward_models__in=frontier)
+        made_of |= Q(made_by__other_model__in=frontier)
+        children = ModelVersion.objects.filter(made_of).exclude(pk__in=seen).distinct()
         frontier = []
         for child in children.select_related("project").order_by("pk"):
             seen.add(child.pk)

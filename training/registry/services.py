@@ -43,10 +43,11 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def register_base_model(
-    *, name: str, folder: str, licence: str, source: str = "", created_by: User | None = None
+    *, name: str, folder: str, licence: str, source: str = "", created_by: User | None = None, **terms: Any
 ) -> ModelVersion:
     """Enter a base model that lies in `folder` below PREFLOOP_HOME; the same files again give the entry there is.
 
+    `terms`: `licence_url`, `fee_due`, `acceptance_due`, `output_restrictions`, where they are known.
     Raises NoSuchModelFiles and UnsafeModelFiles.
     """
     path = (Path(settings.HOME) / folder).resolve()
@@ -58,7 +59,20 @@ def register_base_model(
             return known
     return _create(
         name=name, kind=ModelVersion.Kind.BASE, stage=ModelVersion.Stage.PRODUCTION, folder=folder, licence=licence,
-        source=source, files=files, lineage={"registered_by": created_by.username if created_by else None},
+        source=source, files=files, lineage={"registered_by": created_by.username if created_by else None}, **terms,
+    )  # fmt: skip
+
+
+def register_served_model(
+    *, name: str, project: Project, licence: str, source: str, lineage: dict[str, Any]
+) -> ModelVersion:
+    """Enter a model whose weights are on a server alone: one can sample from it there, and train nothing on it.
+
+    Its `folder` and `files` are empty; `lineage` says what is served.
+    """
+    return _create(
+        name=name, kind=ModelVersion.Kind.BASE, project=project, folder="", licence=licence, source=source,
+        lineage=lineage,
     )  # fmt: skip
 
 
@@ -73,13 +87,48 @@ def register_trained_model(
     is_adapter: bool,
     metrics: dict[str, Any],
     lineage: dict[str, Any],
+    teacher: ModelVersion | None = None,
 ) -> ModelVersion:
-    """Enter what a run made, as a candidate, under the next version of its name."""
-    base = parent if parent.kind == ModelVersion.Kind.BASE else parent.base
+    """Enter what a run made, as a candidate, under the next version of its name.
+
+    Its base is the whole model that it hangs on: a base model, or a policy that was merged or trained whole. Terms that
+    were written down for the parent alone, or for the teacher whose completions it learnt on, go with it.
+    """
+    base = parent.base if parent.is_adapter else parent
     return _create(
         name=name, kind=kind, project=project, parent=parent, base=base, snapshot=snapshot, folder=folder,
         is_adapter=is_adapter, licence=parent.licence, files=hash_files(Path(settings.HOME) / folder),
-        metrics=metrics, lineage=lineage,
+        metrics=metrics, lineage=lineage, **_terms_with_it(parent, base, teacher),
+    )  # fmt: skip
+
+
+def _terms_with_it(parent: ModelVersion, base: ModelVersion, teacher: ModelVersion | None) -> dict[str, Any]:
+    """Terms of its own for a model that stands under more than those of its base; else none."""
+    sources = list(dict.fromkeys(source.terms_of for source in (base, parent, teacher) if source is not None))
+    sources = [source for source in sources if source.has_terms]
+    if not sources or sources == [base.terms_of]:
+        return {}
+    said = {source: source.output_restrictions.strip() for source in sources if source.output_restrictions.strip()}
+    return {
+        "licence_url": sources[0].licence_url,
+        "fee_due": any(source.fee_due for source in sources),
+        "acceptance_due": any(source.acceptance_due for source in sources),
+        "output_restrictions": next(iter(said.values())) if len(said) == 1
+        else "\n\n".join(f"{source.key}: {text}" for source, text in said.items()),
+    }  # fmt: skip
+
+
+def register_imported_model(
+    *, name: str, kind: str, project: Project | None, base: ModelVersion | None, folder: str, is_adapter: bool, **fields: Any
+) -> ModelVersion:
+    """Enter a model that was made elsewhere and lies checked below PREFLOOP_HOME: a base model for use, others as candidates.
+
+    Raises NoSuchModelFiles and UnsafeModelFiles.
+    """
+    stage = ModelVersion.Stage.PRODUCTION if kind == ModelVersion.Kind.BASE else ModelVersion.Stage.CANDIDATE
+    return _create(
+        name=name, kind=kind, stage=stage, project=project, base=base, parent=base, folder=folder, is_adapter=is_adapter,
+        files=hash_files(Path(settings.HOME) / folder), **fields,
     )  # fmt: skip
 
 
@@ -96,17 +145,20 @@ def _create(*, name: str, **fields: Any) -> ModelVersion:
 def change_stage(*, model: ModelVersion, to_stage: str, reason: str, changed_by: User | None) -> StageChange:
     """Move a model to candidate, production or archived, and keep who did so and why.
 
-    A policy that goes to production takes the place of its project's earlier one, which becomes a candidate again.
-    Raises BadStage.
+    A model that goes to production takes the place of its project's earlier one of that kind, which becomes a candidate
+    again; the database holds that there is one. Which of the moves are a lead's alone,
+    `is_promotion` says. Raises BadStage.
     """
     if to_stage not in ModelVersion.Stage.values:
         raise BadStage(f"Unknown stage {to_stage!r}: choose from {', '.join(ModelVersion.Stage.values)}")
-    if to_stage == model.stage:
-        raise BadStage(f"{model.key} is {to_stage} already")
     if not reason.strip():
         raise BadStage("Say why: the reason is kept with the change")
     with transaction.atomic():
+        if model.project_id:  # of two who promote at once, the second waits and then takes the first's place
+            Project.objects.select_for_update().get(pk=model.project_id)
         model = ModelVersion.objects.select_for_update().get(pk=model.pk)
+        if to_stage == model.stage:
+            raise BadStage(f"{model.key} is {to_stage} already")
         if to_stage == ModelVersion.Stage.PRODUCTION and model.project_id:
             earlier = ModelVersion.objects.filter(
                 project=model.project_id, kind=model.kind, stage=ModelVersion.Stage.PRODUCTION
@@ -117,6 +169,18 @@ def change_stage(*, model: ModelVersion, to_stage: str, reason: str, changed_by:
         if model.project:
             notify(model.project.live_group, "model")
     return change
+
+
+def is_promotion(model: ModelVersion, to_stage: str) -> bool:
+    """Whether the move brings the model into use or takes it out of use."""
+    return ModelVersion.Stage.PRODUCTION in (model.stage, to_stage)
+
+
+def change_terms(*, model: ModelVersion, **terms: Any) -> None:
+    """Write down a model's licence and terms: `licence`, `licence_url`, `fee_due`, `acceptance_due`, `output_restrictions`."""
+    ModelVersion.objects.filter(pk=model.pk).update(**terms)
+    for name, value in terms.items():
+        setattr(model, name, value)
 
 
 def _move(model: ModelVersion, to_stage: str, reason: str, changed_by: User | None) -> StageChange:

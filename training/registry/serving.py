@@ -61,7 +61,8 @@ class RegistryModels:
 
 def _offered() -> Any:
     kinds = [ModelVersion.Kind.BASE, ModelVersion.Kind.POLICY]
-    return ModelVersion.objects.filter(kind__in=kinds).exclude(stage=ModelVersion.Stage.ARCHIVED)
+    here = ModelVersion.objects.filter(kind__in=kinds).exclude(folder="")
+    return here.exclude(stage=ModelVersion.Stage.ARCHIVED)
 
 
 def _has_demo_model() -> bool:

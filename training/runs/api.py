@@ -16,9 +16,10 @@ from labeling.web.api import PAGE_PARAMETERS, CursorPages, Refused, describe, pa
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
 from training.runs.errors import BadSpec, RunError
+from training.runs.explaining import explanation_of
 from training.runs.models import Run
 from training.runs.selectors import runs_visible_to
-from training.runs.serializers import NewRunSerializer, RunEventSerializer, RunSerializer
+from training.runs.serializers import ExplanationSerializer, NewRunSerializer, RunEventSerializer, RunSerializer
 from training.runs.services import create_run, request_cancel, resume_run
 
 WAIT_SECONDS = 60
@@ -46,13 +47,25 @@ def _snapshot_named(project: Project, request: Request, id: str) -> Snapshot:
         raise wrong_fields({"snapshot": "There is no such snapshot in this project"}) from None
 
 
-def _inputs(given: dict[str, Any] | None) -> dict[str, Any] | None:
+def _inputs(project: Project, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    if given and "endpoint" in given:
+        given = {**given, "endpoint": _endpoint_named(project, given["endpoint"])}
     if given and "prompt_ids" in given:
         try:
             return {**given, "prompt_ids": [number_of(id) for id in given["prompt_ids"]]}
         except Http404:
             raise wrong_fields({"inputs": "prompt_ids: these are not ids of prompts"}) from None
     return given
+
+
+def _endpoint_named(project: Project, name: str) -> int:
+    found = Q(name=name)
+    if name.isascii() and name.isdigit() and len(name) < 19:
+        found |= Q(pk=int(name))
+    endpoint = project.endpoints.filter(found).first()
+    if endpoint is None:
+        raise wrong_fields({"endpoint": "There is no such endpoint in this project"})
+    return endpoint.pk
 
 
 class RunsView(ApiView):
@@ -81,7 +94,7 @@ class RunsView(ApiView):
                 spec=wanted["spec"],
                 snapshot=_snapshot_named(project, request, snapshot) if snapshot else None,
                 model=model_named(project, model) if model else None,
-                inputs=_inputs(wanted.get("inputs")),
+                inputs=_inputs(project, wanted.get("inputs")),
             )
         except BadSpec as error:
             if "project" in error.fields:
@@ -111,6 +124,14 @@ class RunEventsView(ApiView):
             except Http404:
                 raise wrong_fields({"after": "This is not the id of an event"}) from None
         return self.page(events, RunEventSerializer, InOrder)
+
+
+class RunExplanationView(ApiView):
+    @describe("get_run_explanation", tag="training", answers={200: ExplanationSerializer}, errors=[404])
+    def get(self, request: Request, run_id: str) -> Response:
+        """Why the reward model rewarded what a run of kind explain was asked about: the completions explained so far."""
+        found = explanation_of(self.find(runs_visible_to(request.user), run_id))
+        return Response(ExplanationSerializer(found or {"completions": [], "difference": None}).data)
 
 
 class RunActionView(ApiView):

@@ -12,8 +12,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from labeling.accounts.roles import TRAINING
 from labeling.projects.console_access import console_page, keyset_page, show
 from labeling.projects.models import Project
+from training.endpoints.models import Endpoint
 from training.runs import services
 from training.runs.catalogue import KINDS, defaults
+from training.runs.comparing import MOST_RUNS, curves_of, differences, figures_beside, share_of_data
+from training.runs.console_explain import explanation_shown
 from training.runs.curves import metric_rows
 from training.runs.errors import BadSpec, RunError
 from training.runs.forms import RunForm
@@ -54,6 +57,8 @@ def new_run(request: HttpRequest, project: Project) -> HttpResponse:
     kind = request.POST.get("kind") or request.GET.get("kind") or "reward_head"
     if kind not in KINDS:
         kind = "reward_head"
+    if KINDS[kind].explains:
+        return redirect("runs:explain", project.slug)
     initial = {}
     for name in ("snapshot", "model"):
         if (value := request.GET.get(name, "")).isdigit():
@@ -91,16 +96,40 @@ def run(request: HttpRequest, project: Project, run_id: int) -> HttpResponse:
     found = find_run(request, project, run_id)
     rows = metric_rows(found)
     samples = list(RunEvent.objects.filter(run=found, type="sample").order_by("-number")[:SAMPLE_EVENTS])
+    if found.kind == "evaluate":  # nothing changes here: as they were asked, the policy's before the reference's
+        samples.reverse()
     log = list(
         RunEvent.objects.filter(run=found)
-        .exclude(type__in=["metric", "sample", "progress"])
+        .exclude(type__in=["metric", "sample", "progress", "explanation"])
         .order_by("-number")[:LOG_EVENTS]
     )
     return show(
         request, "console/runs/detail.html", project, run=found, seconds_left=time_left(found), kind=KINDS.get(found.kind),
         curves={"rows": rows, "last": rows[-1]["n"] if rows else 0}, samples=by_prompt(samples), log=log,
-        options=options_of(found), figures=figures_of(found), dataset=_plain(found.result.get("dataset")),
+        options=options_of(found), endpoint=endpoint_of(found), figures=figures_of(found), explanation=explanation_shown(found), dataset=_plain(found.result.get("dataset")),
     )  # fmt: skip
+
+
+@require_safe
+@console_page()
+def compare(request: HttpRequest, project: Project) -> HttpResponse:
+    """`?run=3&run=5`: in the order named."""
+    named = list(dict.fromkeys(int(value) for value in request.GET.getlist("run") if value.isdigit() and len(value) < 10))
+    by_id = runs_visible_to(request.user).filter(project=project).in_bulk(named[:MOST_RUNS])
+    found = [by_id[pk] for pk in named[:MOST_RUNS] if pk in by_id]
+    for colour, run in enumerate(found, 1):
+        run.colour = colour
+    return show(
+        request, "console/runs/compare.html", project, runs=found, n_left_out=len(named) - len(found),
+        curves=curves_of(found), options=differences(found), figures=figures_beside(found),
+        caution=share_of_data(found), most=MOST_RUNS,
+    )  # fmt: skip
+
+
+def endpoint_of(run: Run) -> Endpoint | None:
+    """Where a sample run asks for its completions; None: in the worker."""
+    id = run.inputs.get("endpoint")
+    return Endpoint.objects.filter(pk=id).first() if id else None
 
 
 def by_prompt(events: list[RunEvent]) -> list[dict[str, Any]]:
@@ -110,7 +139,9 @@ def by_prompt(events: list[RunEvent]) -> list[dict[str, Any]]:
         prompt = event.payload.get("prompt")
         text = prompt if isinstance(prompt, str) else prompt[-1].get("content", "") if prompt else ""
         block = blocks.setdefault(text, {"prompt": text, "completions": []})
-        block["completions"].append({"step": event.step, "content": event.payload.get("completion", "")})
+        block["completions"].append(
+            {"step": event.step, "content": event.payload.get("completion", ""), "reward": event.payload.get("reward"), "by": event.payload.get("by")}
+        )
     return list(blocks.values())
 
 

@@ -8,21 +8,21 @@ from training.runs.models import Run, RunEvent
 
 MAX_POINTS = 1500
 # Not about learning: clocks and counters that trainers log along with the rest.
-LEFT_OUT = ("runtime", "per_second", "num_tokens", "num_input_tokens_seen", "epoch", "total_flos", "train_loss")
+LEFT_OUT = ("runtime", "per_second", "num_tokens", "num_input_tokens_seen", "epoch", "total_flos", "train_loss", "step_time", "episode")
 
 
 def metric_events(run: Run) -> QuerySet[RunEvent]:
     return RunEvent.objects.filter(run=run, type="metric")
 
 
-def metric_rows(run: Run, *, after: int = 0) -> list[dict[str, Any]]:
+def metric_rows(run: Run, *, after: int = 0, most: int = MAX_POINTS) -> list[dict[str, Any]]:
     """Metric events after event number `after` as `{"n", "step", "metrics"}`, oldest first.
 
-    Of a long run every k-th is taken, so that some 1,500 are left, and every evaluation. Two queries.
+    Of a long run every k-th is taken, so that some `most` are left, and every evaluation. Two queries.
     """
     events = metric_events(run).filter(number__gt=after)
     top = events.aggregate(top=Max("number"))["top"] or 0
-    every = max(1, -(-(top - after) // MAX_POINTS))
+    every = max(1, -(-(top - after) // most))
     if every > 1:
         rest = Func(F("number"), every, function="MOD", output_field=IntegerField())
         events = events.annotate(rest=rest).filter(

@@ -6,6 +6,7 @@ In: `spec.yaml`, `dataset/`. Out: `events.jsonl`, `model/` or `completions.jsonl
 import json
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 
 from labeling.annotation.selectors import prompts_for_data
-from labeling.preferences.views_of_snapshots import preference_rows
+from labeling.preferences.views_of_snapshots import rows_in, rows_to_train_on
 from labeling.projects.models import Project, Prompt
+from labeling.projects.text import split_of
+from training.endpoints.models import Endpoint
+from training.endpoints.services import reach, recipe_options
 from training.registry.models import ModelVersion
 from training.registry.services import folder_of
-from training.runs.catalogue import defaults
+from training.runs.catalogue import KINDS, defaults, view_of
+from training.runs.explaining import rows_to_explain
 from training.runs.models import Run
+from training.runs.reported import REPORTED, rows_to_report_on
+from training.runs.rewards import rewards_of
 
 
 def run_folder(run: Run) -> Path:
@@ -44,13 +51,51 @@ def prompts_to_sample(project: Project, inputs: dict[str, Any]) -> QuerySet[Prom
     return prompts
 
 
-def write_inputs(run: Run) -> Path:
-    """Write `spec.yaml` and `dataset/`; a run that is resumed keeps the dataset it has."""
+def prompts_to_train_on(project: Project, inputs: dict[str, Any], split: str = "train") -> Iterator[Prompt]:
+    """Of the prompts that a sample run would answer those of one split: by group, as in the project's snapshots."""
+    for prompt in prompts_to_sample(project, inputs).iterator():
+        if split_of(prompt.group_id, project.eval_share) == split:
+            yield prompt
+
+
+def count_prompts_to_train_on(project: Project, inputs: dict[str, Any], at_most: int, split: str = "train") -> int:
+    """How many there are, counted no further than `at_most`."""
+    groups = prompts_to_sample(project, inputs).values_list("group_id", flat=True).iterator()
+    in_split = (group for group in groups if split_of(group, project.eval_share) == split)
+    return sum(1 for _ in islice(in_split, at_most))
+
+
+def served(run: Run) -> tuple[dict[str, Any], dict[str, str]]:
+    """(options, environment) of a recipe whose model is asked at an endpoint, both empty where it is loaded here.
+
+    The server's key goes by the environment alone. Raises Unreachable.
+    """
+    if not (endpoint_id := run.inputs.get("endpoint")):
+        return {}, {}
+    endpoint = Endpoint.objects.get(pk=endpoint_id)
+    place = reach(endpoint)
+    return {"model": run.model.key, **recipe_options(endpoint, place)}, {"PREFLOOP_ENDPOINT_KEY": place.key}
+
+
+def write_inputs(run: Run, at_endpoint: dict[str, Any] | None = None) -> Path:
+    """Write `spec.yaml` and `dataset/`; a run that is resumed keeps the dataset it has.
+
+    `at_endpoint` are the options that `served` gave; they take the place of the model's folder.
+    """
     folder = run_folder(run)
     dataset = folder / "dataset"
     dataset.mkdir(parents=True, exist_ok=True)
     (folder / "stop").unlink(missing_ok=True)
-    spec = {**defaults(run.kind), **run.spec, **_models(run.model)}
+    known = KINDS[run.kind]
+    spec = {**defaults(run.kind), **run.spec, **(at_endpoint or _models(run.model))}
+    if run.other_model:
+        names = {"model": known.other_model, "adapter": f"{known.other_model}_adapter"}
+        spec |= {names[name]: path for name, path in _models(run.other_model).items()}
+    if run.inputs.get("rewards"):
+        spec |= rewards_of(run)
+    if KINDS[run.kind].explains and run.model.base:
+        spec = {**spec, "model": str(folder_of(run.model)), "base": str(folder_of(run.model.base))}
+        spec.pop("adapter", None)
     if run.kind == "reward_head":
         spec["cache"] = str(Path(settings.HOME) / "cache" / "embeddings.sqlite3")
         (Path(settings.HOME) / "cache").mkdir(exist_ok=True)
@@ -58,10 +103,31 @@ def write_inputs(run: Run) -> Path:
     if (dataset / "manifest.json").exists():
         return folder
     if run.snapshot:
-        for split in ("train", "eval"):
-            _write_rows(dataset / f"{split}.jsonl", preference_rows(run.snapshot, split))
-        manifest = {**run.snapshot.manifest, "snapshot": str(run.snapshot)}
-    else:
+        view = view_of(run.kind, run.spec)
+        reported = _split_to_report_on(run)
+        for split in ("train", "eval") if known.needs_snapshot else ("eval",):
+            rows = rows_to_report_on(run.snapshot, split) if split == reported else rows_to_train_on(run.snapshot, view, split)
+            _write_rows(dataset / f"{split}.jsonl", rows)
+        manifest = {**run.snapshot.manifest, "snapshot": str(run.snapshot), "view": view}
+    if known.prompt_splits:
+        # The first split in prompts.jsonl, what is held out of it beside.
+        counts = {
+            split: _write_rows(dataset / name, map(_prompt_row, prompts_to_train_on(run.project, run.inputs, split)))
+            for split, name in zip(known.prompt_splits, ("prompts.jsonl", "eval_prompts.jsonl"), strict=False)
+        }
+        manifest = {
+            **(manifest if run.snapshot else {}),
+            "project": run.project.slug,
+            "inputs": run.inputs,
+            "eval_share": run.project.eval_share,
+            "n_prompts": counts,
+        }
+    elif known.explains:
+        _write_rows(dataset / "completions.jsonl", rows_to_explain(run))
+        manifest = {"project": run.project.slug}
+    elif not known.needs_prompts:
+        manifest = {"project": run.project.slug}
+    elif not run.snapshot:
         prompts = prompts_to_sample(run.project, run.inputs)
         _write_rows(
             dataset / "prompts.jsonl",
@@ -72,6 +138,13 @@ def write_inputs(run: Run) -> Path:
     return folder
 
 
+def _split_to_report_on(run: Run) -> str | None:
+    """Of a reward model the pairs held out, or those trained on, where there are none and it is cross-validated."""
+    if run.kind not in REPORTED or run.snapshot is None:
+        return None
+    return "eval" if rows_in(run.snapshot, "preference", "eval") else "train"
+
+
 def _models(model: ModelVersion) -> dict[str, str]:
     """The recipe's `model`, and `adapter` where the model is one on a base."""
     if model.is_adapter:
@@ -79,10 +152,18 @@ def _models(model: ModelVersion) -> dict[str, str]:
     return {"model": str(folder_of(model))}
 
 
-def _write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def _prompt_row(prompt: Prompt) -> dict[str, Any]:
+    return {"prompt_id": str(prompt.pk), "prompt": prompt.messages, "group_id": prompt.group_id}
+
+
+def _write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> int:
+    """Returns how many there were."""
+    count = 0
     with open(path, "wb") as file:
         for row in rows:
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            count += 1
+    return count
 
 
 def _write(path: Path, content: bytes) -> None:

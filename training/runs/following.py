@@ -7,11 +7,13 @@ from typing import Any
 import yaml
 from django.core.management.base import BaseCommand, CommandError
 
+from labeling.database.ownership import owner_name
 from labeling.projects.models import Project
+from training.endpoints.models import Endpoint
 from training.registry.models import ModelVersion
 from training.runs.errors import BadSpec
 from training.runs.models import Run
-from training.runs.services import claim_next_run, create_run, owner_name, request_cancel
+from training.runs.services import claim_next_run, create_run, request_cancel
 from training.runs.watch import watch_run
 
 
@@ -52,6 +54,14 @@ def model_named(key: str) -> ModelVersion:
         known = ", ".join(ModelVersion.objects.values_list("key", flat=True)[:20]) or "none yet"
         raise CommandError(f"There is no model {key!r}; there are: {known}")
     return model
+
+
+def endpoint_named(project: Project, name: str) -> Endpoint:
+    endpoint = project.endpoints.filter(name=name, is_active=True).first()
+    if endpoint is None:
+        known = ", ".join(project.endpoints.filter(is_active=True).values_list("name", flat=True)[:20]) or "none yet"
+        raise CommandError(f"There is no endpoint {name!r} in use; there are: {known}")
+    return endpoint
 
 
 def start_and_follow(command: BaseCommand, *, here: bool, **arguments: Any) -> Run:

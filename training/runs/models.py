@@ -34,6 +34,13 @@ class Run(models.Model):
         related_name="runs_from",
         help_text="input",
     )
+    reward_models = models.ManyToManyField(
+        ModelVersion, blank=True, related_name="rewarding_runs", help_text="whose rewards the policy is trained on"
+    )
+    other_model = models.ForeignKey(
+        ModelVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs_beside",
+        help_text="the teacher of a distill run, the reference of an evaluate run",
+    )  # fmt: skip
     output_model = models.ForeignKey(
         ModelVersion, null=True, blank=True, on_delete=models.SET_NULL, related_name="made_by"
     )

@@ -9,5 +9,5 @@ from training.runs.models import Run
 def runs_visible_to(user: User) -> QuerySet[Run]:
     """Runs of the projects whose console the person reads."""
     return Run.objects.filter(project__in=projects_of(user, roles=READING)).select_related(
-        "project", "snapshot", "model", "output_model"
+        "project", "snapshot", "model", "other_model", "output_model"
     )

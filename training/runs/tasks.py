@@ -1,5 +1,6 @@
 from celery import shared_task
 
+from labeling.database.ownership import owner_name
 from training.runs import services
 from training.runs.watch import watch_run
 
@@ -7,7 +8,7 @@ from training.runs.watch import watch_run
 @shared_task
 def execute_runs() -> int:
     """Work off every queued run, one at a time. A message is only a wake-up: which run it was sent for is no matter."""
-    owner = services.owner_name()
+    owner = owner_name()
     count = 0
     while run := services.claim_next_run(owner=owner):
         watch_run(run)

@@ -1,12 +1,15 @@
 from django.urls import path
 
-from training.runs import console
+from training.runs import console, console_explain, report_console
 
 app_name = "runs"
 urlpatterns = [
     path("", console.runs, name="list"),
     path("new/", console.new_run, name="new"),
+    path("explain/", console_explain.explain, name="explain"),
+    path("compare/", console.compare, name="compare"),
     path("<int:run_id>/", console.run, name="detail"),
+    path("<int:run_id>/report/", report_console.report, name="report"),
     path("<int:run_id>/events/", console.events, name="events"),
     path("<int:run_id>/cancel/", console.cancel, name="cancel"),
     path("<int:run_id>/resume/", console.resume, name="resume"),

@@ -19,11 +19,12 @@ from django.utils.timezone import now
 
 from labeling.live.services import notify
 from labeling.projects.completions import store_completions
+from training.registry.card import write_card
 from training.registry.services import register_trained_model
 from training.runs.beliefs import beliefs_against, bring_before_reviewers
-from training.runs.catalogue import KINDS
+from training.runs.catalogue import KINDS, makes_adapter
 from training.runs.errors import OwnerLost
-from training.runs.folder import run_folder, write_inputs
+from training.runs.folder import run_folder, served, write_inputs
 from training.runs.models import Run, RunEvent
 from training.runs.services import end_run, give_run_back, heartbeat
 
@@ -53,6 +54,7 @@ def environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": str(settings.BASE_DIR),
         "PYTHONUNBUFFERED": "1",
+        **({"PREFLOOP_REWARD_FUNCTIONS": ",".join(settings.REWARD_FUNCTIONS)} if settings.REWARD_FUNCTIONS else {}),
         "PREFLOOP_WATCHER_PID": str(os.getpid()),
     }
 
@@ -61,14 +63,15 @@ def watch_run(run: Run) -> None:
     """Execute a claimed run to its end. Never raises for what went wrong with the run: the row says it."""
     process = None
     try:
-        folder = write_inputs(run)
+        at_endpoint, secrets = served(run)
+        folder = write_inputs(run, at_endpoint)
         # A run that had finished when its worker was lost is only collected.
         if not (folder / "result.json").exists():
             with open(folder / "log.txt", "ab") as log:
                 process = subprocess.Popen(
                     command(run, folder),
                     cwd=settings.BASE_DIR,
-                    env=environment(),
+                    env={**environment(), **secrets},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -252,21 +255,43 @@ def _collect(run: Run, folder: Path) -> None:
         if target is not None:
             output = register_trained_model(
                 name=name, kind=kind.makes, project=run.project, parent=run.model, snapshot=run.snapshot,
-                folder=str(target.relative_to(settings.HOME)), is_adapter=kind.is_adapter,
-                metrics=result.get("figures") or {}, lineage=_lineage(run, result),
+                folder=str(target.relative_to(settings.HOME)), is_adapter=makes_adapter(run.kind, run.spec),
+                metrics=result.get("figures") or {}, lineage=_lineage(run, result), teacher=run.other_model,
             )  # fmt: skip
+            write_card(output)
             summary = f"made {output.key}"
             if against is not None and (waiting := bring_before_reviewers(run, output, against)):
                 summary += f"; sure that people are wrong on {waiting} task{'s' if waiting > 1 else ''}, which reviewers will see"
+        elif run.kind == "evaluate":
+            summary = _evaluated(result)
+        elif kind.explains:
+            summary = "explained" if result["is_complete"] else "explained, with a gap: give max_path_steps more"
         else:
             taken, there = store_completions(
                 project=run.project, model_key=run.model.key, path=folder / "completions.jsonl",
                 facts={"run": run.pk, "adapter": run.model.key if run.model.is_adapter else None},
             )  # fmt: skip
             summary = f"{taken} new completions" + (f", {there} were there already" if there else "")
+            summary += _left_out(result.get("metrics") or {})
         end_run(run=run, state=Run.State.DONE, result=result, output_model=output, progress=1.0, status_text=summary)
         if output is not None:
             notify(run.project.live_group, "model", model=output.pk)
+
+
+def _evaluated(result: dict[str, Any]) -> str:
+    """What an evaluation found, in a line."""
+    figures = result.get("figures") or {}
+    said = [
+        f"{words} {figures[name]['value']:.2f}" for name, words in (("win_rate", "win rate"), ("reward", "reward"))
+        if (figures.get(name) or {}).get("value") is not None
+    ]  # fmt: skip
+    return ", ".join([*said, f"on {(result.get('dataset') or {}).get('n_eval', 0):,} held-out prompts"])
+
+
+def _left_out(metrics: dict[str, Any]) -> str:
+    """What a sample run has no completions for, in words."""
+    words = {"empty": "came out empty", "refused": "refused by the server", "not_sampled": "not sampled within the budget"}
+    return "".join(f"; {metrics[name]} {text}" for name, text in words.items() if metrics.get(name))
 
 
 def _lineage(run: Run, result: dict[str, Any]) -> dict[str, Any]:
@@ -274,9 +299,12 @@ def _lineage(run: Run, result: dict[str, Any]) -> dict[str, Any]:
         "run": run.pk,
         "recipe": run.kind,
         "parent": run.model.key,
+        **({"teacher": run.other_model.key} if run.other_model else {}),
         "snapshot": run.snapshot.number if run.snapshot else None,
         "snapshot_hash": run.snapshot.content_hash if run.snapshot else None,
         "options": run.spec,
+        "licences": (result.get("dataset") or {}).get("licences"),
+        **({"rewards": run.inputs["rewards"]} if "rewards" in run.inputs else {}),
         "seed": result.get("seed"),
         "code_version": result.get("code_version"),
         "versions": result.get("versions"),

@@ -1,8 +1,8 @@
 """The one interface behind which completions are sampled."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 Message = dict[str, str]
@@ -39,13 +39,17 @@ class Generation:
     """What came back for one request.
 
     `content` has no trailing whitespace and may be empty: the caller decides what that means. `finished`
-    is false where `max_new_tokens` cut the completion off.
+    is false where `max_new_tokens` cut the completion off. `problem` says why there can be no completion of this
+    request however often it is asked for, such as a prompt longer than the model's context; empty where there is
+    one. `facts` are what the backend knows of its origin beyond the request, to be kept with the completion.
     """
 
     key: str
     content: str
     n_tokens: int
     finished: bool
+    problem: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Backend(Protocol):

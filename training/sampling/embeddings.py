@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from training.sampling.backends import Message
 from training.sampling.device import bfloat16_is_fast, pick_device
@@ -135,7 +135,7 @@ class Embedder:
             if on_progress:
                 on_progress(0, len(missing))
             self._load()
-            encoded = {key: self._tokenize(*text) for key, text in missing.items()}
+            encoded = {key: self.tokenize(*text) for key, text in missing.items()}
             order = sorted(encoded, key=lambda key: len(encoded[key][0]), reverse=True)
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
@@ -151,23 +151,30 @@ class Embedder:
     def _load(self) -> None:
         if self._model is not None:
             return
-        self.device = pick_device()
+        device = pick_device()
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
-        self.tokenizer = AutoTokenizer.from_pretrained(self.name)
-        model = AutoModel.from_pretrained(self.name, dtype=dtype).to(self.device).eval()
+        model = AutoModel.from_pretrained(self.name, dtype=dtype).to(device).eval()
+        self.attach(model, AutoTokenizer.from_pretrained(self.name), device)
+        model.layers = model.layers[: self.layer]
+
+    def attach(self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+        """Read the hidden states of a base model that is in memory already, instead of loading one.
+
+        `model` has `layers`. Raises ValueError where there is no such layer.
+        """
         if not 1 <= self.layer <= len(model.layers):
             raise ValueError(f"layer is {self.layer}, but {self.name} has layers 1 to {len(model.layers)}")
-        model.layers = model.layers[: self.layer]
+        self.device, self.tokenizer = device, tokenizer
         self._hidden: torch.Tensor | None = None
 
         def keep(module: torch.nn.Module, inputs: object, output: object) -> None:
             self._hidden = output[0] if isinstance(output, tuple) else output
 
         # The hook sees the layer's own output; what the model returns has been through the final norm.
-        model.layers[-1].register_forward_hook(keep)
+        model.layers[self.layer - 1].register_forward_hook(keep)
         self._model = model
 
-    def _tokenize(self, prompt: Sequence[Message], completion: str) -> tuple[list[int], int]:
+    def tokenize(self, prompt: Sequence[Message], completion: str) -> tuple[list[int], int]:
         """Token ids of both, and how many at the end belong to the completion (at least one)."""
         prompt_ids = self.tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, return_dict=True)[
             "input_ids"
@@ -177,14 +184,19 @@ class Embedder:
         room = self.max_length - len(completion_ids)
         return (prompt_ids[-room:] if room else []) + completion_ids, len(completion_ids)
 
+    def hidden(self, input_ids: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
+        """States of the layer, (texts, tokens, hidden size), of the attached model's inputs; gradients can flow back."""
+        self._model(input_ids=input_ids, use_cache=False, **inputs)
+        return self._hidden
+
     @torch.inference_mode()
     def _encode_batch(self, batch: list[tuple[list[int], int]]) -> Iterator[numpy.ndarray]:
         longest = max(len(ids) for ids, _ in batch)
         # Padding on the right is never seen by the tokens before it; its id only has to exist.
         input_ids = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in batch], device=self.device)
         mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in batch], device=self.device)
-        self._model(input_ids=input_ids, attention_mask=mask, use_cache=False)
+        states = self.hidden(input_ids, attention_mask=mask)
         for row, (ids, n_completion) in enumerate(batch):
-            hidden = self._hidden[row, len(ids) - n_completion : len(ids)].float()
+            hidden = states[row, len(ids) - n_completion : len(ids)].float()
             pooled = hidden.mean(dim=0) if self.pooling == "mean" else hidden[-1]
             yield pooled.cpu().numpy()

@@ -114,20 +114,28 @@ class RewardHead:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> numpy.ndarray:
         """Embeddings as this head needs them, of shape (completions, hidden)."""
+        return self.embedder(cache).encode(list(zip(prompts, completions, strict=True)), on_progress)
+
+    def embedder(self, cache: Path | None = None) -> Embedder:
+        """What turns texts into this head's vectors, made at the first call.
+
+        Raises ValueError if the base model is not the one this head was fitted on.
+        """
         if self._embedder is None:
-            self._embedder = Embedder(
+            embedder = Embedder(
                 self.base_model,
                 layer=self.config["layer"],
                 pooling=self.config["pooling"],
                 max_length=self.config["max_length"],
                 cache=EmbeddingCache(cache) if cache else None,
             )
-            if self._embedder.model_hash != self.config["base_model_hash"]:
+            if embedder.model_hash != self.config["base_model_hash"]:
                 raise ValueError(
                     f"{self.base_model} is not the model this reward head was fitted on: the hashes differ. "
                     "Fit it again, or give load() the right base_model."
                 )
-        return self._embedder.encode(list(zip(prompts, completions, strict=True)), on_progress)
+            self._embedder = embedder
+        return self._embedder
 
     def score_embeddings(self, embeddings: numpy.ndarray) -> numpy.ndarray:
         """Rewards of shape (texts,) for embeddings of shape (texts, hidden)."""
@@ -138,3 +146,8 @@ class RewardHead:
         difference = self.features(first) - self.features(second)
         variance = numpy.einsum("if,fg,ig->i", difference, self.covariance, difference)
         return difference @ self.weight, numpy.sqrt(variance)
+
+    def deviations(self, embeddings: numpy.ndarray) -> numpy.ndarray:
+        """A row a text, (texts, features): its norm is the posterior standard deviation of the text's reward."""
+        values, vectors = numpy.linalg.eigh(self.covariance)
+        return self.features(embeddings) @ (vectors * numpy.sqrt(values.clip(min=0)))

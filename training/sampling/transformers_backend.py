@@ -1,6 +1,8 @@
 """Batched sampling with transformers, one seed per completion."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy
 import torch
@@ -15,6 +17,7 @@ from transformers import (
 
 from training.sampling.backends import Generation, GenerationRequest
 from training.sampling.device import bfloat16_is_fast, pick_device
+from training.sampling.heads import keep_head_input_contiguous
 from training.sampling.model_files import check_adapter, check_model
 
 # The nucleus nearly always fits in this many tokens; sorting the whole vocabulary costs a third of the speed.
@@ -98,7 +101,44 @@ class TransformersBackend:
         self.model, self.tokenizer = load_policy(
             model, adapter, dtype=torch.bfloat16 if use_bfloat16 else torch.float32
         )
+        keep_head_input_contiguous(self.model)
         self.model.to(self.device).eval()
+        self.policy: str | None = None  # which of the adapters on a shared base; empty: none of them
+
+    @classmethod
+    def of_policies(
+        cls,
+        model: str,
+        adapters: Mapping[str, str | None],
+        *,
+        batch_size: int = 32,
+        bfloat16: bool | None = None,
+    ) -> dict[str, "TransformersBackend"]:
+        """A backend for each of several policies that hold one base model in memory between them.
+
+        `adapters` maps a name of the caller's to an adapter's folder, or to None for the base itself. The adapters
+        stay beside the base's weights instead of being merged, so a completion differs from a merged policy's where
+        the last bits tip a token. One thread samples at a time; which policy is whose is chosen batch by batch.
+        """
+        first = cls(model, batch_size=batch_size, bfloat16=bfloat16)
+        shared = first.model
+        names: dict[str, str] = {}
+        from peft import PeftModel  # takes a second, and most sampling needs no adapter
+
+        for folder in dict.fromkeys(folder for folder in adapters.values() if folder is not None):
+            names[folder] = f"adapter{len(names)}"
+            if isinstance(shared, PeftModel):
+                shared.load_adapter(check_adapter(folder), adapter_name=names[folder])
+            else:
+                shared = PeftModel.from_pretrained(shared, check_adapter(folder), adapter_name=names[folder])
+        shared.eval()
+        backends = {}
+        for name, folder in adapters.items():
+            backends[name] = copy.copy(first)
+            backends[name].model = shared
+            if names:
+                backends[name].policy = "" if folder is None else names[folder]
+        return backends
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Generation]:
         """Yield the results batch by batch, shortest prompts first."""
@@ -129,14 +169,15 @@ class TransformersBackend:
         attention_mask = torch.tensor(
             [[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded], device=self.device
         )
-        output = self.model.generate(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            logits_processor=LogitsProcessorList([SeededSampling(requests)]),
-            pad_token_id=pad,
-        )
+        with self._as_policy():
+            output = self.model.generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                logits_processor=LogitsProcessorList([SeededSampling(requests)]),
+                pad_token_id=pad,
+            )
         ends = end_token_ids(self.model, self.tokenizer)
         for request, ids in zip(requests, output[:, longest:].tolist(), strict=True):
             ids = ids[: request.max_new_tokens]
@@ -148,6 +189,16 @@ class TransformersBackend:
                 n_tokens=len(ids) if end is None else end,
                 finished=end is not None,
             )
+
+
+    def _as_policy(self) -> contextlib.AbstractContextManager:
+        """While it is open, a shared base answers as this backend's policy."""
+        if self.policy is None:
+            return contextlib.nullcontext()
+        if not self.policy:
+            return self.model.disable_adapter()
+        self.model.set_adapter(self.policy, inference_mode=True)
+        return contextlib.nullcontext()
 
 
 def load_policy(

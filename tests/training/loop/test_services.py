@@ -4,7 +4,7 @@ import pytest
 from django.utils.timezone import now
 
 from labeling.annotation.models import Judgement, Task
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.models import Completion, Prompt
 from labeling.projects.text import canonical_json, sha256
 from tests import factories

@@ -91,3 +91,48 @@ def test_a_lead_moves_a_model_of_the_project_and_says_why(operator, project, lea
     assert again.status_code == 409 and code_of(again) == "bad_stage"
     assert Caller(lead).patch(f"models/{policy.pk}/", {"stage": "gold", "reason": "x"}).status_code == 400
     assert Caller(lead).patch(f"models/{policy.base_id}/", body).status_code == 403
+
+
+def test_leads_bring_into_production_and_out_of_it_and_engineers_archive(operator, project, lead, engineer):
+    policy = derived(base(operator), project)
+    path, body = f"models/{policy.pk}/", {"stage": "production", "reason": "it wins"}
+    assert Caller(engineer).patch(path, body).status_code == 403
+    moved = Caller(lead).patch(path, body).json()
+    assert moved["stage_changes"][0]["created_by"] == "lead"
+    assert Caller(engineer).patch(path, {**body, "stage": "candidate"}).status_code == 403
+    assert Caller(lead).patch(path, {**body, "reason": " "}).status_code == 400
+    assert Caller(lead).patch(path, {**body, "stage": "candidate"}).status_code == 200
+    assert Caller(engineer).patch(path, {**body, "stage": "archived"}).status_code == 200
+
+
+def test_terms_are_entered_by_operators_and_leads_and_shown_with_what_is_made_of_a_model(operator, project, lead, engineer, reviewer):
+    small = base(operator)
+    policy = derived(small, project)
+    terms = {
+        "licence": "Llama 3", "licence_url": "https://example.org/terms", "fee_due": True, "acceptance_due": True,
+        "output_restrictions": "train no other model",
+    }  # fmt: skip
+    for somebody in (lead, engineer):
+        assert Caller(somebody).put(f"models/{small.pk}/terms/", terms).status_code == 403
+    factories.make_project(operator, slug="theirs")
+    assert Caller(operator).put(f"models/{small.pk}/terms/", terms).json()["terms"] == terms
+    assert Caller(reviewer).get(f"models/{policy.pk}/").json()["terms"] == terms
+    for somebody, status in ((engineer, 403), (reviewer, 403), (lead, 200)):
+        assert Caller(somebody).put(f"models/{policy.pk}/terms/", {"licence": "MIT"}).status_code == status
+    wrong = Caller(lead).put(f"models/{policy.pk}/terms/", {**terms, "licence_url": "javascript:alert(1)"})
+    assert wrong.status_code == 400 and "licence_url" in wrong.json()["error"]["fields"]
+
+
+def test_card_and_lineage_are_for_those_who_read_the_project(operator, project, reviewer, annotator, stranger):
+    policy = derived(base(operator), project)
+    card = Caller(reviewer).get(f"models/{policy.pk}/card/")
+    assert card["Content-Type"].startswith("text/markdown") and "base_model: tests" in card.content.decode()
+    path = f"projects/support/lineage/?of=model:{policy.pk}"
+    graph = Caller(reviewer).get(path).json()
+    assert {node["label"] for node in graph["nodes"]} == {policy.key, "small@1", "Apache-2.0"}
+    assert {"source": f"model:{policy.base_id}", "target": f"model:{policy.pk}"} in graph["edges"]
+    assert Caller(reviewer).get("projects/support/lineage/").status_code == 400
+    assert Caller(reviewer).get("projects/support/lineage/?of=model:0").status_code == 404
+    for nobody, status in ((annotator, 403), (stranger, 404)):
+        assert Caller(nobody).get(path).status_code == status
+        assert Caller(nobody).get(f"models/{policy.pk}/card/").status_code == 404

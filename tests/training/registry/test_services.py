@@ -1,9 +1,10 @@
 import pytest
+from django.db import IntegrityError, transaction
 
 from training.registry.errors import BadStage, NoSuchModelFiles, UnsafeModelFiles
 from training.registry.models import ModelVersion
 from training.registry.selectors import lineage_of, models_visible_to, production_policy
-from training.registry.services import change_stage, register_base_model, register_trained_model
+from training.registry.services import change_stage, change_terms, register_base_model, register_trained_model
 
 
 def test_the_same_files_are_one_base_model_and_others_the_next_version(tiny, tiny_folder, lead):
@@ -89,3 +90,22 @@ def test_strangers_see_no_model_and_members_only_their_projects(project, tiny, l
     assert set(models_visible_to(lead)) == {tiny, policy}
     assert not models_visible_to(annotator).exists()
     assert not models_visible_to(stranger).exists()
+
+
+def test_the_database_holds_one_in_production_a_project_and_kind(project, tiny, lead):
+    first, second = trained(project, tiny), trained(project, tiny)
+    ModelVersion.objects.filter(pk=first.pk).update(stage="production")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ModelVersion.objects.filter(pk=second.pk).update(stage="production")
+    ModelVersion.objects.filter(pk=second.pk).update(stage="production", kind="reward")
+    assert register_base_model(name="tiny", folder="models/tiny", licence="Apache-2.0").stage == "production"
+
+
+def test_terms_are_a_models_own_or_those_of_its_base(project, tiny):
+    policy = trained(project, tiny)
+    assert not policy.terms_ask
+    change_terms(model=tiny, licence="Llama 3", acceptance_due=True)
+    policy = ModelVersion.objects.get(pk=policy.pk)
+    assert policy.terms_of == tiny and policy.terms_ask
+    change_terms(model=policy, licence_url="https://example.org/own")
+    assert policy.terms_of == policy and not policy.terms_ask

@@ -63,6 +63,10 @@ def test_events_come_in_order_page_by_page_and_after_the_last_one_seen(caller, p
      ({"kind": "reward_head", "model": "small@1", "spec": {"pooling": ["mean"]}}, "spec.pooling"),
      ({"kind": "reward_head", "model": "small@1", "spec": {"pooling": {}}}, "spec.pooling"),
      ({"kind": "dpo", "model": "small@1", "spec": {"loss_type": 5}}, "spec.loss_type"),
+     ({"kind": "sft", "model": "small@1", "spec": {"sources": ["gold"]}}, "spec.sources"),
+     ({"kind": "sft", "model": "small@1", "spec": {"packing": True}}, "spec.packing"),
+     ({"kind": "kto", "model": "small@1", "spec": {"labels_from": []}}, "spec.labels_from"),
+     ({"kind": "kto", "model": "small@1"}, "snapshot"),
      ({"kind": "sample", "model": "small@1", "owner": "me"}, "owner")],
 )  # fmt: skip
 def test_a_run_that_cannot_start_is_refused_by_field(caller, body, field):

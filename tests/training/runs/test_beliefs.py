@@ -8,6 +8,7 @@ from labeling.annotation.models import Task
 from labeling.annotation.services import NewTask, create_tasks, submit_judgement, take_lease
 from labeling.preferences.services import create_snapshot
 from labeling.projects.models import Completion, Prompt
+from labeling.projects.text import sha256
 from labeling.quality.models import Contradiction, Disagreement
 from labeling.quality.services import adjudicate
 from training.runs.beliefs import beliefs_against
@@ -26,8 +27,9 @@ def judged(project, annotator, other_annotator):
     project.save()
     tasks = []
     for number in range(N_TASKS):
+        page = "".join(chr(97 + int(digit, 16)) for digit in sha256(str(number)))  # alike, they would be one group
         prompt = Prompt.objects.create(
-            project=project, messages=[{"role": "user", "content": f"How do I reset number {number}?"}],
+            project=project, messages=[{"role": "user", "content": f"How do I reset {page}?"}],
             content_hash=f"h{number}", group_id=f"g{number}",
         )  # fmt: skip
         texts = [f"{'Thank you! ' * times}Open page {7 * number % 99}." for times in (0, 4, 1)]

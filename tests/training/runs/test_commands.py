@@ -25,12 +25,14 @@ def call(*arguments: str) -> str:
     return out.getvalue()
 
 
+@pytest.mark.recipe
 def test_train_follows_the_run_to_the_model_it_makes(project, snapshot, tiny):
     printed = call("train", "reward_head", "support", "--snapshot=1", "--model=tiny@1", "--set=layer=1", "--here")
     assert "Made support-reward@1" in printed
     assert "accuracy" in printed and "n = " in printed
 
 
+@pytest.mark.recipe
 def test_sample_adds_completions_of_the_model(project, snapshot, tiny):
     call("sample", "support", "--model=tiny@1", "--set=max_new_tokens=4", "--set=completions_per_prompt=1", "--here")
     assert Completion.objects.filter(model_key="tiny@1", sampling__run=Run.objects.get().pk).exists()

@@ -6,6 +6,7 @@ from django.utils.timezone import now
 from labeling.preferences.services import create_snapshot
 from tests import factories
 from training.registry.models import ModelVersion
+from training.runs.comparing import MOST_RUNS
 from training.runs.console import by_prompt, time_left
 from training.runs.curves import MAX_POINTS, metric_rows
 from training.runs.models import Run, RunEvent
@@ -171,3 +172,106 @@ def test_lists_take_as_many_queries_for_thirty_as_for_three(
     add(range(4, 31))
     with django_assert_max_num_queries(len(few)):
         assert len(client.get(f"/projects/support/{page}").context["page"]["rows"]) >= 30
+
+
+# --- side by side -------------------------------------------------------------------------------
+@pytest.fixture
+def two_runs(snapshot, base, filled_project):
+    """The second with another learning rate and figures of its own, which logged more."""
+    accuracy = {"value": 0.7, "low": 0.6, "high": 0.8, "n": 40, "method": "bootstrap"}
+    first = Run.objects.create(
+        project=filled_project, kind="dpo", model=base, snapshot=snapshot, state="done",
+        result={"figures": {"rewards/accuracies": accuracy}, "dataset": {"n_eval": 40}},
+    )  # fmt: skip
+    second = Run.objects.create(
+        project=filled_project, kind="dpo", model=base, snapshot=snapshot, state="failed", spec={"learning_rate": 5e-5},
+        result={"figures": {"rewards/margins": accuracy}, "dataset": {"n_eval": 40}},
+    )  # fmt: skip
+    add_metrics(first, range(1, 6))
+    add_metrics(second, range(98, 103))
+    # A resumed run repeats a step: its last value counts.
+    RunEvent.objects.create(
+        run=first, number=6, type="metric", step=5, at=now(), payload={"metrics": {"loss": 9.0}}
+    )
+    return first, second
+
+
+def test_runs_are_drawn_into_the_same_plots_with_the_options_that_differ(client, two_runs, lead):
+    first, second = two_runs
+    client.force_login(lead)
+    page = client.get(f"/projects/support/runs/compare/?run={second.pk}&run={first.pk}")
+    panels = page.context["curves"]["panels"]
+    assert [panel["key"] for panel in panels] == ["loss"]
+    assert [(line["label"], line["isEval"], line["colour"]) for line in panels[0]["series"]] == [
+        (f"run {second.pk}", False, 0), (f"run {second.pk}, held out", True, 0), (f"run {first.pk}", False, 1),
+    ]  # fmt: skip
+    assert panels[0]["series"][1]["points"] == [(100, 2.0)]
+    assert panels[0]["series"][2]["points"][-1] == (5, 9.0)
+    assert page.context["options"] == [{"name": "learning_rate", "values": [5e-5, 6e-4]}]
+    assert [(row["name"], [value and value["n"] for value in row["values"]]) for row in page.context["figures"]] == [
+        ("rewards/margins", [40, None]), ("rewards/accuracies", [None, 40]),
+    ]  # fmt: skip
+    assert not page.context["caution"]
+
+
+def test_figures_of_other_rows_are_not_held_against_each_other(client, two_runs, lead):
+    first, second = two_runs
+    second.result["dataset"]["n_eval"] = 7
+    second.save()
+    client.force_login(lead)
+    page = client.get(f"/projects/support/runs/compare/?run={first.pk}&run={second.pk}").content.decode()
+    assert "did not evaluate on the same rows" in page
+
+
+def test_only_runs_one_may_see_are_compared_and_no_more_than_there_are_colours(
+    client, two_runs, base, lead, annotator, django_assert_max_num_queries
+):
+    first, second = two_runs
+    elsewhere = factories.make_project(factories.make_user("other"), slug="elsewhere")
+    foreign = Run.objects.create(project=elsewhere, kind="dpo", model=base)
+    many = [Run.objects.create(project=first.project, kind="dpo", model=base).pk for _ in range(MOST_RUNS)]
+    path = "/projects/support/runs/compare/"
+    client.force_login(lead)
+    assert client.get(f"{path}?run={first.pk}&run={foreign.pk}&run=x&run={first.pk}").context["runs"] == [first]
+    with django_assert_max_num_queries(40):
+        page = client.get(path, {"run": [first.pk, second.pk, *many]})
+    assert len(page.context["runs"]) == MOST_RUNS and page.context["n_left_out"] == 2
+    assert "Tick two runs" in client.get(path).content.decode()
+    client.force_login(annotator)
+    assert client.get(f"{path}?run={first.pk}&run={second.pk}").status_code == 404
+
+
+def test_the_forms_of_sft_and_kto_count_their_own_rows_of_a_snapshot(client, snapshot, base, lead):
+    client.force_login(lead)
+    texts = snapshot.manifest["views"]["sft.train"]
+    page = client.get("/projects/support/runs/new/?kind=sft").content.decode()
+    assert f"#1 · {texts} texts to imitate · {snapshot.n_pairs} pairs" in page
+    assert page.count('name="option_sources"') == 3 and page.count("checked") == 3
+    page = client.get("/projects/support/runs/new/?kind=kto").content.decode()
+    assert f"#1 · 0 labelled completions · {snapshot.n_pairs} pairs" in page
+    # Of one frozen before anybody counted nothing is said.
+    del snapshot.manifest["views"]
+    snapshot.save()
+    assert f"#1 · {snapshot.n_pairs} pairs" in client.get("/projects/support/runs/new/?kind=kto").content.decode()
+
+
+def test_an_sft_run_takes_the_sources_that_are_ticked(client, snapshot, base, lead):
+    client.force_login(lead)
+    sent = {"kind": "sft", "model": base.pk, "snapshot": snapshot.pk, "other_options": ""}
+    answer = client.post("/projects/support/runs/new/", sent)
+    assert "not empty" in " ".join(answer.context["form"].errors["option_sources"])
+    answer = client.post("/projects/support/runs/new/", sent | {"option_sources": ["correction"]})
+    assert "only of best" in " ".join(answer.context["form"].errors["snapshot"])
+    client.post("/projects/support/runs/new/", sent | {"option_sources": ["best", "correction"]})
+    assert Run.objects.get().spec == {"sources": ["best", "correction"]}
+    page = client.get(f"/projects/support/runs/{Run.objects.get().pk}/")
+    assert "SFT (LoRA)" in page.content.decode()
+
+
+def test_a_kto_run_without_labels_says_the_way_forward_beside_the_snapshot(client, snapshot, base, lead):
+    client.force_login(lead)
+    sent = {"kind": "kto", "model": base.pk, "snapshot": snapshot.pk, "other_options": ""}
+    answer = client.post("/projects/support/runs/new/", sent)
+    assert "set labels_from: pairs" in " ".join(answer.context["form"].errors["snapshot"])
+    client.post("/projects/support/runs/new/", sent | {"option_labels_from": "pairs"})
+    assert Run.objects.get().spec == {"labels_from": "pairs"}

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +17,10 @@ from labeling.preferences.services import create_snapshot
 from labeling.projects.models import Completion
 from tests import factories
 from tests.labeling.quality import gold
+from tests.waiting import wait_until
 from training.registry.models import ModelVersion
+from training.registry.services import folder_of
+from training.registry.verification import verify
 from training.runs.errors import BadSpec, OwnerLost, RunError
 from training.runs.folder import prompts_to_sample, run_folder
 from training.runs.models import Run, RunEvent
@@ -60,11 +62,14 @@ def test_a_dpo_run_registers_a_policy_with_its_lineage(project, snapshot, tiny, 
     assert policy.lineage["snapshot_hash"] == snapshot.content_hash
     assert policy.lineage["run"] == run.pk
     assert any(name.endswith(".safetensors") for name in policy.files)
+    assert snapshot.content_hash in (folder_of(policy) / "README.md").read_text() and "README.md" in policy.files
+    assert [one.problem for one in verify(policy) if one.problem] == []
     assert run.events.filter(type="metric").exists()
     numbers = list(run.events.order_by("number").values_list("number", flat=True))
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.recipe
 def test_a_policy_with_an_adapter_is_sampled_and_its_completions_know_their_lineage(project, snapshot, tiny, lead):
     dpo = create_run(project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=tiny, spec=FAST_DPO)
     policy = execute(dpo).output_model
@@ -77,6 +82,7 @@ def test_a_policy_with_an_adapter_is_sampled_and_its_completions_know_their_line
     assert all(row.sampling["max_new_tokens"] == 6 and "seed" in row.sampling for row in made)
 
 
+@pytest.mark.recipe
 def test_a_policy_is_trained_further_from_its_adapter(project, snapshot, tiny, lead):
     first = execute(
         create_run(project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=tiny, spec=FAST_DPO)
@@ -95,6 +101,7 @@ def test_a_policy_is_trained_further_from_its_adapter(project, snapshot, tiny, l
     assert run.result["dataset"]["n_eval"] == 2
 
 
+@pytest.mark.recipe
 def test_a_reward_head_reports_accuracy_with_its_interval(project, snapshot, tiny, lead):
     run = create_run(
         project=project, kind="reward_head", created_by=lead, snapshot=snapshot, model=tiny, spec={"layer": 1}
@@ -136,6 +143,7 @@ def test_prompts_written_for_gold_are_never_sampled_not_even_by_name(project, ti
     assert "inputs" in caught.value.fields
 
 
+@pytest.mark.recipe
 def test_a_recipe_that_fails_leaves_the_run_failed_with_its_reason(project, snapshot, tiny, lead):
     run = create_run(project=project, kind="dpo", created_by=lead, snapshot=snapshot, model=tiny, spec=FAST_DPO)
     ModelVersion.objects.filter(pk=tiny.pk).update(folder="models/nowhere")
@@ -229,12 +237,6 @@ def start_worker() -> subprocess.Popen:
     }  # fmt: skip
     return subprocess.Popen([sys.executable, "-c", WORKER], env=environment, cwd=settings.BASE_DIR)
 
-
-def wait_until(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def is_alive(pid: int) -> bool:

@@ -1,5 +1,7 @@
 """Seeded nucleus sampling, and the backends."""
 
+import gc
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaForCausalLM
 
 from training.sampling.backends import GenerationRequest, derive_seed
 from training.sampling.scripted import ScriptedBackend
@@ -63,6 +67,44 @@ def test_a_completion_does_not_depend_on_its_neighbours(tiny_model: Path) -> Non
     }
     assert together == alone
     assert len(set(together.values())) > 8
+
+
+def base_models_in_memory() -> int:
+    """Decoders of the tiny model's kind, and copies of its embedding, that are alive: the larger number."""
+    gc.collect()
+    alive = [found for found in gc.get_objects() if type(found) is LlamaForCausalLM]
+    return max(len(alive), len({found.get_input_embeddings().weight.data_ptr() for found in alive}))
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two LoRA adapters that change what the model says."""
+    folders = []
+    for number in range(2):
+        torch.manual_seed(number)
+        config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        folder = tmp_path_factory.mktemp("adapters") / str(number)
+        get_peft_model(LlamaForCausalLM.from_pretrained(tiny_model), config).save_pretrained(folder)
+        folders.append(str(folder))
+    return folders
+
+
+def test_policies_on_one_base_hold_it_once_and_say_what_each_says_alone(tiny_model: Path, adapters: list[str]) -> None:
+    requests = [request(f"Where is order {index}?", index) for index in range(6)]
+
+    def said(backend: TransformersBackend) -> dict[str, str]:
+        return {generation.key: generation.content for generation in backend.generate(requests)}
+
+    named = {"base": None, "one": adapters[0], "two": adapters[1]}
+    before = base_models_in_memory()
+    together = TransformersBackend.of_policies(str(tiny_model), named, bfloat16=False)
+    assert base_models_in_memory() == before + 1
+    # In turns, and each again after the others.
+    texts = [{name: said(together[name]) for name in order} for order in (["one", "base", "two"], ["two", "one", "base"])]
+    assert texts[0] == texts[1]
+    alone = {name: said(TransformersBackend(str(tiny_model), folder, bfloat16=False)) for name, folder in named.items()}
+    assert texts[0] == alone
+    assert len({json.dumps(told) for told in alone.values()}) == 3
 
 
 def test_greedy_is_the_models_own_greedy(tiny_model: Path) -> None:

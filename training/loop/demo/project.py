@@ -13,7 +13,7 @@ from django.db import transaction
 from labeling.accounts.models import User
 from labeling.accounts.roles import Role
 from labeling.accounts.services import create_token, create_user
-from labeling.projects.imports import import_rows
+from labeling.imports.services import import_rows
 from labeling.projects.models import Project
 from labeling.projects.selectors import projects_of
 from labeling.projects.services import add_member, create_project

@@ -5,7 +5,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from training.runs.following import add_run_arguments, model_named, parse_options, project_named, start_and_follow
+from training.runs.following import (
+    add_run_arguments,
+    endpoint_named,
+    model_named,
+    parse_options,
+    project_named,
+    start_and_follow,
+)
 
 
 class Command(BaseCommand):
@@ -19,11 +26,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--tag", action="append", default=[], help="only prompts with this tag; may be repeated")
+        parser.add_argument("--endpoint", help="name of an endpoint that serves the model: sample there")
         add_run_arguments(parser)
 
-    def handle(self, *, tag: list[str], model: str, here: bool, **options: Any) -> None:
+    def handle(self, *, tag: list[str], endpoint: str | None, model: str, here: bool, **options: Any) -> None:
+        project = project_named(options["project"])
+        inputs: dict[str, Any] = {"tags": tag} if tag else {}
+        if endpoint is not None:
+            inputs["endpoint"] = endpoint_named(project, endpoint).pk
         run = start_and_follow(
-            self, here=here, project=project_named(options["project"]), kind="sample", model=model_named(model),
-            spec=parse_options(options["options"]), inputs={"tags": tag} if tag else {},
+            self, here=here, project=project, kind="sample", model=model_named(model),
+            spec=parse_options(options["options"]), inputs=inputs,
         )  # fmt: skip
         self.stdout.write(run.status_text)

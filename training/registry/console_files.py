@@ -1,0 +1,147 @@
+"""Pages on what a model is and where it comes from: card, files, terms, lineage, and bringing one in."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.views.decorators.http import require_http_methods, require_safe
+
+from labeling.accounts.roles import STEERING, TRAINING
+from labeling.projects.console_access import console_page, refused, show
+from labeling.projects.models import Project
+from training.registry.card import body_of, card_of
+from training.registry.console import may_change_terms
+from training.registry.drawing import draw
+from training.registry.errors import NotImported
+from training.registry.forms import ImportForm, TermsForm
+from training.registry.graph import MOST_NODES, Graph, Node, around, graph_of
+from training.registry.importing import MOST_BYTES_ON_A_PAGE, import_model
+from training.registry.models import ModelVersion
+from training.registry.selectors import models_of, models_visible_to
+from training.registry.services import change_terms
+from training.registry.verification import verify
+
+TERMS = ("licence", "licence_url", "fee_due", "acceptance_due", "output_restrictions")
+MOST_OPENED = 50
+
+
+def _find(request: HttpRequest, project: Project, model_id: int) -> ModelVersion:
+    return get_object_or_404(models_visible_to(request.user).filter(pk__in=models_of(project)), pk=model_id)
+
+
+@require_safe
+@console_page()
+def card(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
+    found = _find(request, project, model_id)
+    _, _, text = body_of(card_of(found)).partition("\n")
+    return show(request, "console/registry/card.html", project, model=found, text=text)
+
+
+@require_safe
+@console_page()
+def card_file(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
+    found = _find(request, project, model_id)
+    name = f"{found.name}-{found.version}-README.md"
+    return HttpResponse(
+        card_of(found), content_type="text/markdown; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )  # fmt: skip
+
+
+@require_safe
+@console_page()
+def verified(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
+    found = _find(request, project, model_id)
+    checked = list(verify(found))
+    is_good = not any(one.problem for one in checked)
+    return show(request, "console/registry/verified.html", project, model=found, checked=checked, is_good=is_good)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@console_page(to_change=STEERING)
+def terms(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
+    found = _find(request, project, model_id)
+    may = may_change_terms(request, found)
+    if request.method == "POST" and not may:
+        return refused(request, project)
+    shown = found.terms_of
+    form = TermsForm(request.POST or None, initial={name: getattr(shown, name) for name in TERMS})
+    if form.is_bound and form.is_valid():
+        change_terms(model=found, **form.cleaned_data)
+        messages.success(request, f"The terms of {found.key} are kept.")
+        return redirect("registry:detail", project.slug, found.pk)
+    return show(
+        request, "console/registry/terms.html", project, model=found, form=form, may=may, status=422 if form.is_bound else 200
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@console_page(to_change=TRAINING)
+def bring_in(request: HttpRequest, project: Project) -> HttpResponse:
+    form = ImportForm(request.POST or None, project=project, is_operator=request.user.is_staff)
+    if form.is_bound and form.is_valid():
+        is_base = form.cleaned_data["kind"] == ModelVersion.Kind.BASE
+        try:
+            model = import_model(
+                project=None if is_base else project, created_by=request.user, most_bytes=MOST_BYTES_ON_A_PAGE, **form.cleaned_data
+            )
+        except NotImported as error:
+            form.add_error("folder", str(error))
+        else:
+            for text in model.lineage["mended"]:
+                messages.info(request, text)
+            messages.success(request, f"{model.key} is entered.")
+            return redirect("registry:detail", project.slug, model.pk)
+    return show(request, "console/registry/import.html", project, form=form, status=422 if form.is_bound else 200)
+
+
+# --- lineage ------------------------------------------------------------------------------------
+@require_safe
+@console_page()
+def lineage(request: HttpRequest, project: Project) -> HttpResponse:
+    """A drawing of what leads to one thing and what follows from it, each a link, and the same as a list."""
+    graph = graph_of(project)
+    start = request.GET.get("of", "")
+    if start and start not in graph.nodes:
+        raise Http404
+    if not start:  # the newest that was made here, or else any base model
+        newest = max((node for node in graph.nodes.values() if node.kind == "model"), key=lambda node: int(node.pk), default=None)
+        if newest is None:
+            return show(request, "console/registry/lineage.html", project, start=None)
+        start = newest.id
+    opened = [id for id in request.GET.getlist("open") if id in graph.nodes][:MOST_OPENED]
+    shown = around(graph, start, opened=opened)
+    links = {node.id: _links(project, node, start, opened) for node in shown.nodes.values()}
+    return show(
+        request, "console/registry/lineage.html", project, start=shown.nodes[start], drawing=draw(shown, start), links=links,
+        rows=_rows(shown, links), is_cut=shown.is_cut, most_nodes=MOST_NODES,
+        starts=[node for node in graph.nodes.values() if node.kind in ("licence", "snapshot")][:200],
+    )  # fmt: skip
+
+
+def _links(project: Project, node: Node, start: str, opened: list[str]) -> dict[str, str]:
+    """`page`: of the thing itself; `here`: the lineage of it; `more`: this one with all that follows from the node."""
+    address = reverse("registry:lineage", args=[project.slug])
+    here = f"{address}?{urlencode({'of': node.id})}"
+    pages = {
+        "model": lambda: reverse("registry:detail", args=[project.slug, node.pk]),
+        "run": lambda: reverse("runs:detail", args=[project.slug, node.pk]),
+        "snapshot": lambda: reverse("preferences:detail", args=[project.slug, node.number]),
+    }
+    page = pages[node.kind]() if node.kind in pages else here
+    more = f"{address}?{urlencode({'of': start, 'open': [*opened, node.id]}, doseq=True)}"
+    return {"page": page, "here": here, "more": more}
+
+
+def _rows(shown: Graph, links: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "node": node, "links": links[node.id],
+            "before": [shown.nodes[id] for id in shown.before.get(node.id, ())],
+            "after": [shown.nodes[id] for id in shown.after.get(node.id, ())],
+        }
+        for node in shown.nodes.values()
+    ]  # fmt: skip
