@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from datasets import Dataset
 from scipy.special import expit
 
 from training.recipes._calibration import calibration, scaled_margins
-from training.recipes._data import completion_text
+from training.recipes._rows import Table, completion_text
 from training.recipes._statistics import Figure, clustered_correlation, difference_of_means, proportion
 
 MOST_SLICES = 12  # of one kind; the smallest of more are gathered
@@ -40,12 +39,12 @@ Say = Sequence[tuple[Hashable, float, Hashable]]
 
 
 def reward_report(
-    rows: Dataset, chosen: Sequence[float], rejected: Sequence[float], *,
+    rows: Table, chosen: Sequence[float], rejected: Sequence[float], *,
     is_cross_validated: bool = False, n_dropped: int = 0, seed: int = 0,
 ) -> dict[str, Any]:
     """The report on pairs, in the order of `rows`, from the rewards of their two sides in logits.
 
-    `rows` have the columns of `load_preferences`; `n_dropped` pairs of their file had no reward, being too long. Returns
+    `rows` have the columns of `load_preferences`, in a `datasets.Dataset` or a `Table`; `n_dropped` pairs of their file had no reward, being too long. Returns
     plain values for JSON: `of`, `is_cross_validated`, `n_pairs`, `n_groups`, `n_ties`, `n_dropped`, `accuracy`, and
     `slices`, `calibration`, `length`, `position` and `majority`, as the functions below describe them. Of what the data
     don't say, the part has the reason in `missing`.
@@ -100,7 +99,7 @@ def headlines(report: dict[str, Any]) -> dict[str, Figure]:
 
 
 def write_predictions(
-    path: Path, rows: Dataset, chosen: Sequence[float], rejected: Sequence[float], *, numbers: Sequence[int], seed: int = 0
+    path: Path, rows: Table, chosen: Sequence[float], rejected: Sequence[float], *, numbers: Sequence[int], seed: int = 0
 ) -> None:
     """A line `{"row", "id", "tie", "margin", "probability", "probability_scaled"}` for each pair; whole or not at all.
 
@@ -251,7 +250,7 @@ def _where(pairs: Rows, wanted: Sequence[bool]) -> Figure:
     return proportion([pair["right"] for pair in found], [pair["group_id"] for pair in found])
 
 
-def _overall(rows: Dataset, chosen: numpy.ndarray, rejected: numpy.ndarray) -> Figure:
+def _overall(rows: Table, chosen: numpy.ndarray, rejected: numpy.ndarray) -> Figure:
     """Correlation of reward with log length over all completions, each once."""
     seen: dict[tuple[str, str], tuple[float, float, str]] = {}
     for side, rewards in (("chosen", chosen), ("rejected", rejected)):
