@@ -7,20 +7,17 @@ import numpy
 import pytest
 
 from tests.recipes.conftest import RunFolder, assistant, planted_rows, read_result, user
-from training.recipes._runlog import Stopped, launch, read_events
-from training.recipes.reward_head import (
-    KIND,
+from training.recipes._arguments import parse_plain
+from training.recipes._bradley_terry import (
     Pairs,
-    RewardHeadArguments,
     bradley_terry_loss,
     fit_weights,
-    is_calibrated,
-    main,
     posterior_precision,
-    right_where_sure,
     solve,
     temperature,
 )
+from training.recipes._eventlog import Stopped, launch, read_events
+from training.recipes.reward_head import KIND, RewardHeadArguments, is_calibrated, main, right_where_sure
 from training.sampling.reward_head import FeatureMap, RewardHead
 
 
@@ -141,7 +138,7 @@ def test_without_held_out_pairs_the_cross_validated_figure_remains(run_folder: R
 def test_the_command_line_reports_errors_as_events(run_folder: RunFolder) -> None:
     folder = run_folder([{"prompt": user("Hi"), "chosen": assistant("Yes")}])
     arguments = ["--run_dir", str(folder), "--model", "/models/missing"]
-    assert launch(KIND, main, (RewardHeadArguments,), arguments) == 1
+    assert launch(KIND, main, (RewardHeadArguments,), arguments, parse=parse_plain) == 1
     *_, event = read_events(folder)
     assert event["type"] == "error"
     assert "train.jsonl, line 1: `rejected` is missing" in event["message"]
@@ -149,7 +146,7 @@ def test_the_command_line_reports_errors_as_events(run_folder: RunFolder) -> Non
 
     folder = run_folder(name="no_model")
     arguments = ["--run_dir", str(folder), "--model", "/models/missing"]
-    assert launch(KIND, main, (RewardHeadArguments,), arguments) == 1
+    assert launch(KIND, main, (RewardHeadArguments,), arguments, parse=parse_plain) == 1
     *_, event = read_events(folder)
     assert "No model folder at /models/missing" in event["message"]
 

@@ -94,6 +94,11 @@ def load_prompt_splits(dataset_dir: Path) -> tuple[list[Row], list[Row]]:
     return train, held_out
 
 
+def load_completions(dataset_dir: Path) -> list[Row]:
+    """Read `completions.jsonl`: rows `{"completion_id", "prompt": [messages], "completion": text}`. Raises DatasetError."""
+    return list(_read_rows(dataset_dir / "completions.jsonl", _check_completion))
+
+
 def read_manifest(dataset_dir: Path) -> Row:
     """`manifest.json` as it is, or an empty mapping where there is none."""
     path = dataset_dir / "manifest.json"
@@ -278,6 +283,12 @@ def _check_origin(row: Row) -> str | None:
 def _check_prompt(row: Row) -> str | None:
     if not isinstance(row.get("prompt_id"), str | int):
         return "`prompt_id` is missing"
+    return _check_messages(row, "prompt")
+
+
+def _check_completion(row: Row) -> str | None:
+    if not isinstance(row.get("completion"), str):
+        return "`completion` is missing, or no text"
     return _check_messages(row, "prompt")
 
 

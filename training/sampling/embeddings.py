@@ -1,11 +1,8 @@
-"""Embeddings of completions from a frozen language model, kept in a cache on disk."""
+"""Embeddings of completions from a frozen language model."""
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy
 import torch
@@ -13,62 +10,8 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from training.sampling.backends import Message
 from training.sampling.device import bfloat16_is_fast, pick_device
+from training.sampling.embedding_cache import POOLINGS, EmbeddingCache, Text
 from training.sampling.model_files import check_model, hash_model
-
-POOLINGS = ("mean", "last")
-
-Text = tuple[Sequence[Message], str]  # a prompt and one completion of it
-
-
-class EmbeddingCache:
-    """Vectors by key in one SQLite file; what is stored survives a kill at any moment."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        with self._open() as database:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
-            database.execute("CREATE TABLE IF NOT EXISTS models (path TEXT PRIMARY KEY, stamp TEXT, hash TEXT)")
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        database = sqlite3.connect(self.path, timeout=60)
-        try:
-            with database:
-                yield database
-        finally:
-            database.close()
-
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, numpy.ndarray]:
-        """The vectors that are there, as float32."""
-        found = {}
-        with self._open() as database:
-            for start in range(0, len(keys), 500):
-                part = keys[start : start + 500]
-                marks = ",".join("?" * len(part))
-                rows = database.execute(f"SELECT key, vector FROM embeddings WHERE key IN ({marks})", part)
-                found |= {key: numpy.frombuffer(vector, dtype="<f4") for key, vector in rows}
-        return found
-
-    def put(self, vectors: dict[bytes, numpy.ndarray]) -> None:
-        """Store vectors; those already there are replaced."""
-        rows = [(key, numpy.ascontiguousarray(vector, dtype="<f4").tobytes()) for key, vector in vectors.items()]
-        with self._open() as database:
-            database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
-
-    def hash_of(self, model: str) -> str:
-        """`hash_model`, remembered until a file of the model changes its size or time."""
-        folder = Path(model)
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        stamp = json.dumps([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
-        with self._open() as database:
-            row = database.execute("SELECT stamp, hash FROM models WHERE path = ?", (model,)).fetchone()
-            if row and row[0] == stamp:
-                return row[1]
-            digest = hash_model(model)
-            database.execute("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", (model, stamp, digest))
-        return digest
 
 
 class Embedder:
@@ -78,6 +21,7 @@ class Embedder:
     than the last layer does. `pooling` is `mean` over the completion's tokens or its `last` token. Layers
     above `layer` are not computed. Long texts lose the start of their prompt, then the end of their
     completion, to fit `max_length` tokens. The model is loaded at the first text that is not in the cache.
+    `model_hash` is that of the model, if it is known. `n_computed` texts of `n_tokens` tokens went through it so far.
     """
 
     def __init__(
@@ -89,6 +33,7 @@ class Embedder:
         batch_size: int = 16,
         max_length: int = 1024,
         cache: EmbeddingCache | None = None,
+        model_hash: str | None = None,
     ) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"pooling is {pooling!r}, it must be one of {', '.join(POOLINGS)}")
@@ -99,8 +44,8 @@ class Embedder:
         self.cache = cache
         self.layer = layer if layer is not None else self._default_layer()
         self.bfloat16 = bfloat16_is_fast()
-        self.model_hash = cache.hash_of(self.name) if cache else hash_model(self.name)
-        self.n_computed = 0
+        self.model_hash = model_hash or (cache.hash_of(self.name) if cache else hash_model(self.name))
+        self.n_computed = self.n_tokens = 0
         self._model: torch.nn.Module | None = None
 
     def _default_layer(self) -> int:
@@ -142,6 +87,7 @@ class Embedder:
                 computed = dict(zip(batch, self._encode_batch([encoded[key] for key in batch]), strict=True))
                 vectors |= computed
                 self.n_computed += len(batch)
+                self.n_tokens += sum(len(encoded[key][0]) for key in batch)
                 if self.cache:
                     self.cache.put(computed)
                 if on_progress:
