@@ -44,6 +44,17 @@ def words(name: str, default: list[str]) -> list[str]:
     return [word.strip() for word in value.split(",") if word.strip()] if value else default
 
 
+def address(name: str, *, is_needed: bool) -> str:
+    """`host:port`, or empty where it isn't needed."""
+    value = text(name)
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ImproperlyConfigured(f"{name}={value!r}: write host:port, such as gpu1:29500")
+    if is_needed and not value:
+        raise ImproperlyConfigured(f"{name} is missing: write host:port of the first machine, such as gpu1:29500")
+    return value
+
+
 def secret(name: str, path: Path) -> str:
     """A secret from the environment, else from a file that the first start writes for its owner alone."""
     if value := text(name):

@@ -198,6 +198,12 @@ RUN_LOST_AFTER_SECONDS = 30
 RUN_MAX_ATTEMPTS = 3
 # Python functions of the team that runs may take rewards from, by exact dotted name: they run in the worker's recipes.
 REWARD_FUNCTIONS = env.words("PREFLOOP_REWARD_FUNCTIONS", [])
+# Launchers beside ours: a folder of configurations of accelerate, NAME.yaml each.
+ACCELERATE_CONFIGS = env.text("PREFLOOP_ACCELERATE_CONFIGS")
+# Runs that are spread over several machines with one PREFLOOP_HOME: how many, which this is, and where the first listens.
+TRAIN_NODES = env.number("PREFLOOP_TRAIN_NODES", 1, low=1, high=256)
+TRAIN_NODE_RANK = env.number("PREFLOOP_TRAIN_NODE_RANK", 0, low=0, high=TRAIN_NODES - 1)
+TRAIN_RENDEZVOUS = env.address("PREFLOOP_TRAIN_RENDEZVOUS", is_needed=TRAIN_NODES > 1)
 TORCH_THREADS = env.number("PREFLOOP_TORCH_THREADS", 0, low=0, high=512)  # 0: all cores
 # Folders that models may be imported from; a file elsewhere is never read for it.
 MODEL_ROOTS = env.words("PREFLOOP_MODEL_ROOTS", [str(HOME / "incoming")])

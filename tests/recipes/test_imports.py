@@ -77,7 +77,7 @@ def test_there_is_a_configuration_for_every_recipe_here() -> None:
 
 def test_accelerate_configurations_are_mappings_with_a_command() -> None:
     paths = sorted((ROOT / "config" / "accelerate").glob("*.yaml"))
-    assert [path.stem for path in paths] == ["cpu", "fsdp2", "zero3"]
+    assert [path.stem for path in paths] == ["ddp", "fsdp2", "zero2", "zero3"]
     for path in paths:
         text = path.read_text()
         assert f"accelerate launch --config_file config/accelerate/{path.name}" in text

@@ -7,7 +7,7 @@
 - `progress`: `done`, `total`, `unit`
 - `checkpoint`: `path` inside the run folder
 - `sample`: `prompt`, `completion`
-- `error`: `message`, `kind`; then the process exits with 1
+- `error`: `message`, `kind`; then the process exits with 1. Of several processes each says its own, with its `rank`
 - `done`: `result.json` is there; the process exits with 0
 
 A resumed run appends to the same file and repeats the steps after its checkpoint: for one step the last
@@ -15,7 +15,6 @@ event counts. After a kill the last line may be torn; the next start ends it wit
 """
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -36,11 +35,11 @@ from typing import Any
 
 import psutil
 
+from training.recipes._disk import COMPLETE_FILE, clear_torn, describe_full, is_full
 from training.recipes._environment import run_dir_from
 from training.sampling.model_files import sha256_of_file
 
 STOP_FILE = "stop"
-COMPLETE_FILE = "complete.json"
 EXIT_FAILED, EXIT_STOPPED, EXIT_ORPHANED = 1, 3, 4
 WATCHER_VARIABLE = "PREFLOOP_WATCHER_PID"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors")
@@ -50,6 +49,10 @@ Event = dict[str, Any]
 
 class Stopped(Exception):
     """The run was asked to end early, and has saved what it needs to go on later."""
+
+
+class OthersGone(Exception):
+    """Another process of the run ended first, and this one waited for it in vain."""
 
 
 class EventLog:
@@ -66,6 +69,7 @@ class EventLog:
         self.began = time.monotonic()
         self.is_writer = is_process_zero()
         self.stop_seen = False
+        self.batch: dict[str, int] | None = None  # rows that a step learns from
         self._events = None
         self._lock = threading.Lock()
         if self.is_writer:
@@ -83,8 +87,7 @@ class EventLog:
         event = {"type": type, "step": self.step, "at": datetime.now(UTC).isoformat()} | fields
         line = json.dumps(_without_nan(event), ensure_ascii=False, default=str) + "\n"
         with self._lock:
-            self._events.write(line.encode())
-            self._events.flush()
+            _write_all(self._events, line.encode())
 
     def status(self, state: str, **fields: Any) -> None:
         """Say what the run is doing now."""
@@ -116,6 +119,9 @@ class EventLog:
         """Several processes answer as one where a trainer has made them a group."""
         return wanted
 
+    def wait_for_others(self) -> None:
+        """Until all processes are here, where a trainer has made them a group."""
+
     def raise_if_stopped(self) -> None:
         """Raise Stopped if the run was asked to end: for loops without a trainer, and after `train()`."""
         if self.stop_requested():
@@ -136,11 +142,13 @@ class EventLog:
         """Write `result.json` whole or not at all, then the `done` event; returns what was written.
 
         `metrics` are flat numbers, `figures` are `{"value", "low", "high", "n", ...}`, `facts` whatever
-        else belongs to this kind of run.
+        else belongs to this kind of run. Of several processes the first writes, and the others have nothing to return.
         """
+        self.wait_for_others()  # what they write must be there to be listed
+        if not self.is_writer:
+            return {}
         # The trainer saves its arguments as a pickle; nothing that loads a model should meet one.
-        if self.is_writer:
-            (self.run_dir / "model" / "training_args.bin").unlink(missing_ok=True)
+        (self.run_dir / "model" / "training_args.bin").unlink(missing_ok=True)
         result = {
             "kind": self.kind,
             "status": "done",
@@ -151,14 +159,14 @@ class EventLog:
             "versions": library_versions(),
             "code_version": code_version(),
             "seed": self.seed,
+            **({"batch": self.batch} if self.batch else {}),
             "seconds": round(time.monotonic() - self.began, 3),
             "peak_rss_bytes": peak_rss_bytes(),
             "finished_at": datetime.now(UTC).isoformat(),
         }
         result = _without_nan(result)
-        if self.is_writer:
-            write_json(self.run_dir / "result.json", result)
-            self.event("done", metrics=metrics)
+        write_json(self.run_dir / "result.json", result)
+        self.event("done", metrics=metrics)
         return result
 
 
@@ -196,21 +204,38 @@ def launch(
             append_event(run_dir, {"type": "status", "state": "stopped"})
         return EXIT_STOPPED
     except Exception as error:
-        traceback.print_exc()
-        message = explain(error)
-        print(f"{kind}: {message}", file=sys.stderr)
-        if run_dir:
-            with contextlib.suppress(OSError):  # a full disk may be the very reason
-                append_event(run_dir, {"type": "error", "kind": type(error).__name__, "message": message})
+        name = OthersGone.__name__ if is_of_another(error) else type(error).__name__
+        message = explain(error, run_dir)
+        with contextlib.suppress(OSError):  # a full disk may be the very reason
+            if run_dir:
+                append_event(run_dir, {"type": "error", "kind": name, "message": message}, by_all=True)
+            traceback.print_exc()
+            print(f"{kind}: {message}", file=sys.stderr)
         return EXIT_FAILED
     return 0
 
 
-def explain(error: BaseException) -> str:
-    """One line for the person who started the run: what happened, and what to do where we know."""
+def is_of_another(error: BaseException) -> bool:
+    """Whether an error only says that a process of the same run is gone."""
+    if type(error).__name__ in ("DistBackendError", "DistNetworkError"):
+        return True
+    return isinstance(error, RuntimeError) and ("Connection closed by peer" in str(error) or "reset by peer" in str(error))
+
+
+def explain(error: BaseException, run_dir: Path | None = None) -> str:
+    """One line for the person who started the run: what happened, and what to do where we know.
+
+    Of a full disk it first clears away what lies half written in the run folder.
+    """
     text = str(error).strip() or type(error).__name__
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
+    if is_full(error) and run_dir and run_dir.is_dir():
+        if is_process_zero():
+            clear_torn(run_dir)
+        return describe_full(run_dir)
+    if is_full(error):
         return f"The disk is full ({text}). Free some space, then resume the run: its checkpoints are kept."
+    if is_of_another(error):
+        return f"Another process of the run ended, and this one with it: the log says why ({text.splitlines()[0]})"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return (
             f"Out of memory ({text.splitlines()[0]}). Lower per_device_train_batch_size or max_length, raise "
@@ -224,13 +249,14 @@ def explain(error: BaseException) -> str:
 
 
 def watch_parent() -> None:
-    """End this process when the one named by PREFLOOP_WATCHER_PID is gone.
+    """End this process when the one named by PREFLOOP_WATCHER_PID is gone, or the launcher that started this one.
 
     A worker that is killed cannot stop its recipe. Without this the orphan would go on writing into a run
     folder that another worker may have taken over.
     """
     if not (value := os.environ.get(WATCHER_VARIABLE)):
         return
+    launcher = os.getppid()
     try:
         watcher = psutil.Process(int(value))
     except psutil.NoSuchProcess:
@@ -238,7 +264,7 @@ def watch_parent() -> None:
 
     def watch() -> None:
         # is_running also compares start times, so a reused process id does not keep the orphan alive.
-        while watcher.is_running() and watcher.status() != psutil.STATUS_ZOMBIE:
+        while watcher.is_running() and watcher.status() != psutil.STATUS_ZOMBIE and os.getppid() == launcher:
             time.sleep(1)
         os._exit(EXIT_ORPHANED)
 
@@ -313,12 +339,13 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
-def append_event(run_dir: Path, event: Event) -> None:
-    """Append one event where no RunLog may exist, as when parsing the arguments failed."""
-    if is_process_zero() and run_dir.is_dir():
+def append_event(run_dir: Path, event: Event, *, by_all: bool = False) -> None:
+    """Append one event where no RunLog may exist, as when parsing the arguments failed; of several processes the first, or all."""
+    if (by_all or is_process_zero()) and run_dir.is_dir():
         with _open_for_append(run_dir / "events.jsonl") as file:
             event = {"type": event["type"], "step": None, "at": datetime.now(UTC).isoformat()} | event
-            file.write((json.dumps(_without_nan(event), ensure_ascii=False) + "\n").encode())
+            event |= {} if is_process_zero() else {"rank": int(os.environ["RANK"])}
+            _write_all(file, (json.dumps(_without_nan(event), ensure_ascii=False) + "\n").encode())
 
 
 def read_events(run_dir: Path) -> Iterator[Event]:
@@ -331,12 +358,18 @@ def read_events(run_dir: Path) -> Iterator[Event]:
 
 def _open_for_append(path: Path) -> Any:
     """Open for appending whole lines: a line that a kill has torn gets its line break first."""
-    file = path.open("ab+")
+    file = path.open("ab+", buffering=0)
     if file.tell():
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":
             file.write(b"\n")
     return file
+
+
+def _write_all(file: Any, line: bytes) -> None:
+    """Raises OSError where the disk has no room for all of it; nothing is kept to be written later."""
+    while line:
+        line = line[file.write(line) :]
 
 
 def _without_nan(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.recipes._eventlog import (  # noqa: F401  some for the recipes, which take all of the log from here
@@ -46,13 +47,21 @@ class RunLog(EventLog, TrainerCallback):
             wanted = bool(flag.item())
         return wanted
 
+    def wait_for_others(self) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+
     # Trainer callbacks
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.step = state.global_step
-        self.status("training", total=state.max_steps)
+        rows, sums = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        self.batch = {
+            "per_device": rows, "processes": args.world_size, "accumulation": sums, "effective": rows * args.world_size * sums,
+        }  # fmt: skip
+        self.status("training", total=state.max_steps, processes=args.world_size, batch=self.batch["effective"])
 
     def on_pre_optimizer_step(
         self,
@@ -66,7 +75,8 @@ class RunLog(EventLog, TrainerCallback):
         if args.fp16:
             return  # its scaler leaves out such steps by design
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        if math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if math.isfinite(float(norm.full_tensor() if isinstance(norm, DTensor) else norm)):  # where weights are sharded
             return
         kept = newest_checkpoint(Path(args.output_dir))
         learned = f"{kept.name} is kept, and the run resumes from it" if kept else "No checkpoint was made before"
@@ -95,10 +105,12 @@ class RunLog(EventLog, TrainerCallback):
         self.metrics(logs or {}, step=state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.wait_for_others()  # their part of the checkpoint must be there to be listed
         if self.is_writer:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             seal_checkpoint(folder)
             self.event("checkpoint", path=str(folder.relative_to(self.run_dir)))
+
 
 # Checkpoints
 

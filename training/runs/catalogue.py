@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 from django.conf import settings
 
+from training.runs.launchers import ONE, launcher_names, shards
+
 RECIPES = Path(settings.BASE_DIR) / "config" / "recipes"
 
 
@@ -85,6 +87,17 @@ SAMPLE_EVERY = Option(int, "show sample completions every so many steps; 0: neve
 MAX_PREAMBLE = 8000
 SAMPLE_TOKENS = Option(int, "their length in tokens", 1, 2048)
 
+
+# Of the run rather than of its recipe, which never sees them.
+LAUNCH_OPTIONS = {
+    "launcher": Option(
+        str, "one process, several on processors, or one for each GPU: with a copy of the model each, or with parts of it",
+        choices=launcher_names(),
+    ),
+    "processes": Option(int, "with another launcher than one: processes on each machine", 1, 64),
+}  # fmt: skip
+KEEP_CHECKPOINTS = {"keep_checkpoints": Option(bool, "keep the last checkpoints when the run is done")}
+RUN_DEFAULTS = {"launcher": ONE, "processes": 2, "keep_checkpoints": False}
 
 # Of the kinds that train a policy's adapter on rows of a snapshot.
 OFFLINE_OPTIONS = {
@@ -157,6 +170,17 @@ class Kind:
     model_kinds: tuple[str, ...] = ("base", "policy")
     view: str = "preference"
     view_by_labels: Mapping[str, str] = field(default_factory=dict)
+    may_copy: bool = False  # several processes, each with a copy of the weights
+    may_shard: bool = False  # or with a part of them
+
+    @property
+    def run_options(self) -> dict[str, Option]:
+        """Those of the run itself, beside the recipe's."""
+        return (LAUNCH_OPTIONS if self.may_copy else {}) | (KEEP_CHECKPOINTS if "save_steps" in self.options else {})
+
+    @property
+    def settable(self) -> dict[str, Option]:
+        return self.options | self.run_options
 
 
 KINDS: dict[str, Kind] = {
@@ -196,6 +220,8 @@ KINDS: dict[str, Kind] = {
         makes="reward",
         is_adapter=True,
         model_kinds=("base",),
+        may_copy=True,
+        may_shard=True,
         options={
             "adapter_rank": RANK,
             "adapter_alpha": ALPHA,
@@ -219,6 +245,8 @@ KINDS: dict[str, Kind] = {
         help="Direct Preference Optimization of a policy on a snapshot's pairs.",
         makes="policy",
         is_adapter=True,
+        may_copy=True,
+        may_shard=True,
         options={
             "beta": Option(float, "how near the policy stays to where it started", 0.001, 10.0),
             "loss_type": Option(
@@ -239,6 +267,8 @@ KINDS: dict[str, Kind] = {
         makes="policy",
         is_adapter=True,
         view="sft",
+        may_copy=True,
+        may_shard=True,
         options={
             "sources": Option(
                 str, "which texts take part", choices=("correction", "demonstration", "best"), is_list=True
@@ -256,6 +286,8 @@ KINDS: dict[str, Kind] = {
         is_adapter=True,
         view="unpaired",
         view_by_labels={"pairs": "preference"},
+        may_copy=True,
+        may_shard=True,
         options={
             "labels_from": Option(
                 str, "what was called acceptable or not, or who won the pairs", choices=("acceptable", "pairs")
@@ -335,6 +367,7 @@ KINDS: dict[str, Kind] = {
         other_model="teacher",
         makes="policy",
         is_adapter=True,
+        may_copy=True,
         options={
             "preamble": Option(
                 str, "what the teacher reads before each prompt, and the student doesn't", max_chars=MAX_PREAMBLE
@@ -426,10 +459,12 @@ def makes_adapter(kind: str, spec: dict[str, Any]) -> bool:
 
 def check_spec(kind: str, spec: dict[str, Any]) -> dict[str, str]:
     """What is wrong with the options people set, by name; empty: nothing."""
-    options = KINDS[kind].options
+    options = KINDS[kind].settable
     wrong = {}
     for name, value in spec.items():
-        if name not in options:
+        if name in LAUNCH_OPTIONS and name not in options:
+            wrong[f"spec.{name}"] = f"is not for a run of kind {kind}, which is one process: leave it out"
+        elif name not in options:
             wrong[f"spec.{name}"] = f"is not an option of {kind}; known: {', '.join(options)}"
         elif value is not None and (problem := options[name].problem(value)):
             wrong[f"spec.{name}"] = problem
@@ -448,7 +483,25 @@ def check_spec(kind: str, spec: dict[str, Any]) -> dict[str, str]:
         wrong["spec.temperature"] = "is 0, so all completions of a prompt would be one: set completions_per_prompt to 1"
     if not wrong and KINDS[kind].needs_rewards:
         wrong |= _check_rollouts(kind, spec)
-    return wrong
+    return wrong or _check_launcher(kind, spec)
+
+
+def _check_launcher(kind: str, spec: dict[str, Any]) -> dict[str, str]:
+    launcher = spec.get("launcher") or ONE
+    if launcher == ONE:
+        if (spec.get("processes") or 1) > 1:
+            return {"spec.processes": f"is {spec['processes']}, but launcher is {ONE}: choose another launcher, such as torchrun"}
+        return {}
+    if kind == "distill" and spec.get("written_by") == "student":
+        return {"spec.launcher": f"is {launcher}, but a student that writes its own completions is one process: choose {ONE}"}
+    if spec.get("quantised_base", "no") != "no" and shards(launcher):
+        return {"spec.launcher": f"is {launcher}, which holds parts of the weights, but a base of four bits stays whole: choose ddp"}
+    if shards(launcher):
+        if not KINDS[kind].may_shard:
+            return {"spec.launcher": f"is {launcher}, but a run of kind {kind} needs the whole model in each process: choose ddp"}
+        if (spec.get("n_heads") or 1) > 1:
+            return {"spec.launcher": f"is {launcher}, but an ensemble needs the whole model in each process: choose ddp, or n_heads: 1"}
+    return {}
 
 
 def _check_rollouts(kind: str, spec: dict[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from labeling.projects.console_access import console_page, keyset_page, show
 from labeling.projects.models import Project
 from training.endpoints.models import Endpoint
 from training.runs import services
-from training.runs.catalogue import KINDS, defaults
+from training.runs.catalogue import KINDS, RUN_DEFAULTS, defaults
 from training.runs.comparing import MOST_RUNS, curves_of, differences, figures_beside, share_of_data
 from training.runs.console_explain import explanation_shown
 from training.runs.curves import metric_rows
@@ -147,7 +147,9 @@ def by_prompt(events: list[RunEvent]) -> list[dict[str, Any]]:
 
 def options_of(run: Run) -> list[dict[str, Any]]:
     """What the recipe was given, those that differ from its defaults first."""
-    usual = defaults(run.kind) if run.kind in KINDS else {}
+    usual = {}
+    if run.kind in KINDS:
+        usual = defaults(run.kind) | {name: RUN_DEFAULTS[name] for name in KINDS[run.kind].run_options}
     names = [*run.spec, *(name for name in usual if name not in run.spec)]
     return [
         {

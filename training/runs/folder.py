@@ -23,7 +23,7 @@ from training.endpoints.models import Endpoint
 from training.endpoints.services import reach, recipe_options
 from training.registry.models import ModelVersion
 from training.registry.services import folder_of
-from training.runs.catalogue import KINDS, defaults, view_of
+from training.runs.catalogue import KINDS, RUN_DEFAULTS, defaults, view_of
 from training.runs.explaining import rows_to_explain
 from training.runs.models import Run
 from training.runs.reported import REPORTED, rows_to_report_on
@@ -32,6 +32,11 @@ from training.runs.rewards import rewards_of
 
 def run_folder(run: Run) -> Path:
     return Path(settings.RUNS) / str(run.pk)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def prompts_to_sample(project: Project, inputs: dict[str, Any]) -> QuerySet[Prompt]:
@@ -87,7 +92,8 @@ def write_inputs(run: Run, at_endpoint: dict[str, Any] | None = None) -> Path:
     dataset.mkdir(parents=True, exist_ok=True)
     (folder / "stop").unlink(missing_ok=True)
     known = KINDS[run.kind]
-    spec = {**defaults(run.kind), **run.spec, **(at_endpoint or _models(run.model))}
+    options = {name: value for name, value in run.spec.items() if name not in RUN_DEFAULTS}
+    spec = {**defaults(run.kind), **options, **(at_endpoint or _models(run.model))}
     if run.other_model:
         names = {"model": known.other_model, "adapter": f"{known.other_model}_adapter"}
         spec |= {names[name]: path for name, path in _models(run.other_model).items()}

@@ -14,7 +14,7 @@ from labeling.projects.models import Project
 from training.endpoints.models import Endpoint
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
-from training.runs.catalogue import KINDS, Option, defaults
+from training.runs.catalogue import KINDS, LAUNCH_OPTIONS, RUN_DEFAULTS, Option, defaults
 from training.runs.rewards import why_no_caution
 from training.sampling.reward_rules import FORMATS
 
@@ -22,7 +22,7 @@ from training.sampling.reward_rules import FORMATS
 MAIN_OPTIONS = {
     "sample": ("completions_per_prompt", "temperature", "max_new_tokens", "seed"),
     "reward_head": ("layer", "pooling", "dimensions", "seed"),
-    "reward": ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "adapter_rank", "n_heads"),
+    "reward": ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "adapter_rank", "n_heads", *LAUNCH_OPTIONS),
     "dpo": (
         "beta",
         "learning_rate",
@@ -30,6 +30,7 @@ MAIN_OPTIONS = {
         "per_device_train_batch_size",
         "adapter_rank",
         "sample_every_steps",
+        *LAUNCH_OPTIONS,
     ),
     "sft": (
         "sources",
@@ -38,6 +39,7 @@ MAIN_OPTIONS = {
         "per_device_train_batch_size",
         "adapter_rank",
         "sample_every_steps",
+        *LAUNCH_OPTIONS,
     ),
     "kto": (
         "labels_from",
@@ -47,11 +49,12 @@ MAIN_OPTIONS = {
         "per_device_train_batch_size",
         "adapter_rank",
         "sample_every_steps",
+        *LAUNCH_OPTIONS,
     ),
     "grpo": ("beta", "learning_rate", "max_steps", "num_generations", "max_completion_length", "adapter_rank"),
     "rloo": ("beta", "learning_rate", "max_steps", "num_generations", "max_completion_length", "adapter_rank"),
     "merge": ("dtype",),
-    "distill": ("preamble", "loss", "written_by", "learning_rate", "max_steps", "max_completion_length", "adapter_rank"),
+    "distill": ("preamble", "loss", "written_by", "learning_rate", "max_steps", "max_completion_length", "adapter_rank", *LAUNCH_OPTIONS),
     "evaluate": ("completions_per_prompt", "temperature", "max_new_tokens", "max_prompts"),
     "ppo": ("beta", "learning_rate", "max_steps", "num_iterations", "max_completion_length", "adapter_rank"),
 }
@@ -143,10 +146,10 @@ class RunForm(forms.Form):
             self._add_reward_fields(models)
         else:
             del self.fields["rules"], self.fields["caution"]
-        usual = defaults(kind)
-        self.option_names = [name for name in MAIN_OPTIONS.get(kind, ()) if name in self.known.options]
+        usual = RUN_DEFAULTS | defaults(kind)
+        self.option_names = [name for name in MAIN_OPTIONS.get(kind, ()) if name in self.known.settable]
         for name in self.option_names:
-            self.fields[f"option_{name}"] = _field(name, self.known.options[name], usual.get(name))
+            self.fields[f"option_{name}"] = _field(name, self.known.settable[name], usual.get(name))
         options = [f"option_{name}" for name in self.option_names]
         self.order_fields(["model", "other_model", "snapshot", "tags", "endpoint", *self.reward_models, "rules", *options, "other_options"])
 
@@ -191,20 +194,20 @@ class RunForm(forms.Form):
 
     @property
     def option_fields(self) -> list[Any]:
-        return [self[f"option_{name}"] for name in self.option_names if not self.known.options[name].max_chars]
+        return [self[f"option_{name}"] for name in self.option_names if not self.known.settable[name].max_chars]
 
     @property
     def text_option_fields(self) -> list[Any]:
         """Those that are written rather than chosen, for the whole width."""
-        return [self[f"option_{name}"] for name in self.option_names if self.known.options[name].max_chars]
+        return [self[f"option_{name}"] for name in self.option_names if self.known.settable[name].max_chars]
 
     @property
     def other_known(self) -> list[tuple[str, str, Any]]:
         """Name, help and default of the options without a field of their own."""
-        usual = defaults(self.kind)
+        usual = RUN_DEFAULTS | defaults(self.kind)
         return [
             (name, option.help, usual.get(name, ""))
-            for name, option in self.known.options.items()
+            for name, option in self.known.settable.items()
             if name not in self.option_names
         ]
 
@@ -248,10 +251,10 @@ class RunForm(forms.Form):
 
     def spec(self) -> dict[str, Any]:
         """What differs from the recipe's defaults."""
-        usual = defaults(self.kind)
+        usual = RUN_DEFAULTS | defaults(self.kind)
         chosen = {name: self.cleaned_data[f"option_{name}"] for name in self.option_names}
         for name in self.option_names:
-            if self.known.options[name].max_chars:  # browsers send two characters for a line break
+            if self.known.settable[name].max_chars:  # browsers send two characters for a line break
                 chosen[name] = chosen[name].replace("\r\n", "\n")
         chosen = {name: value for name, value in chosen.items() if value not in (None, "") and value != usual.get(name)}
         return chosen | self.cleaned_data["other_options"]

@@ -25,6 +25,7 @@ from training.runs.catalogue import KINDS, check_spec, makes_adapter, prompts_a_
 from training.runs.errors import BadSpec, OwnerLost, RunError
 from training.runs.explaining import ASKED_BY, check_asked
 from training.runs.folder import count_prompts_to_train_on, prompts_to_sample
+from training.runs.launchers import why_not_here
 from training.runs.learnable import why_nothing_to_learn, why_nothing_to_read
 from training.runs.models import Run
 from training.runs.rewards import check_rewards
@@ -61,6 +62,8 @@ def create_run(
     if known is None:
         raise BadSpec({"kind": f"unknown kind {kind!r}: choose from {', '.join(KINDS)}"})
     bad_options = check_spec(kind, spec)
+    if not bad_options and not settings.REDIS_URL and (lacking := why_not_here(spec)):
+        bad_options["spec.launcher"] = lacking  # the worker is on this machine
     wrong |= bad_options
     reward_models: list[ModelVersion] = []
     if known.needs_rewards or known.may_have_rewards:

@@ -7,15 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.utils.timezone import now
 
 from labeling.live.services import notify
 from labeling.projects.completions import store_completions
@@ -23,77 +20,53 @@ from training.registry.card import write_card
 from training.registry.services import register_trained_model
 from training.runs.beliefs import beliefs_against, bring_before_reviewers
 from training.runs.catalogue import KINDS, makes_adapter
-from training.runs.errors import OwnerLost
-from training.runs.folder import run_folder, served, write_inputs
-from training.runs.models import Run, RunEvent
+from training.runs.errors import OwnerLost, RunError
+from training.runs.events import EventReader
+from training.runs.folder import run_folder, served, size_of, write_inputs
+from training.runs.launchers import command, environment, processes_here, why_not_here
+from training.runs.models import Run
 from training.runs.services import end_run, give_run_back, heartbeat
+from training.runs.subprocesses import end_all, start
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 STOP_GRACE_SECONDS = 30
 EXIT_STOPPED = 3
-# A recipe gets what it needs to compute, and none of the site's secrets.
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "USER", "LOGNAME", "TZ")
-PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "NCCL_", "HF_", "OMP_", "MKL_", "TORCH_", "PYTORCH_", "ACCELERATE_")
-
-
-def command(run: Run, folder: Path) -> list[str]:
-    """One process is started directly: `accelerate launch` would import torch once more just to start it."""
-    recipe = ["-m", f"training.recipes.{run.kind}", "--config", str(folder / "spec.yaml"), "--run_dir", str(folder)]
-    return [sys.executable, *recipe]
-
-
-def environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith(PASSED_ON_PREFIXES)}
-    threads = settings.TORCH_THREADS or os.cpu_count() or 1
-    return {
-        **kept,
-        "OMP_NUM_THREADS": kept.get("OMP_NUM_THREADS", str(threads)),
-        "HF_HUB_OFFLINE": kept.get("HF_HUB_OFFLINE", "1"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": str(settings.BASE_DIR),
-        "PYTHONUNBUFFERED": "1",
-        **({"PREFLOOP_REWARD_FUNCTIONS": ",".join(settings.REWARD_FUNCTIONS)} if settings.REWARD_FUNCTIONS else {}),
-        "PREFLOOP_WATCHER_PID": str(os.getpid()),
-    }
 
 
 def watch_run(run: Run) -> None:
     """Execute a claimed run to its end. Never raises for what went wrong with the run: the row says it."""
-    process = None
+    process, folder = None, run_folder(run)
     try:
+        end_all(folder)  # of a worker that was killed a moment ago
         at_endpoint, secrets = served(run)
-        folder = write_inputs(run, at_endpoint)
+        write_inputs(run, at_endpoint)
         # A run that had finished when its worker was lost is only collected.
+        code, cancelled, before = 0, False, _where_it_is(run, folder)
         if not (folder / "result.json").exists():
-            with open(folder / "log.txt", "ab") as log:
-                process = subprocess.Popen(
-                    command(run, folder),
-                    cwd=settings.BASE_DIR,
-                    env={**environment(), **secrets},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            if lacking := why_not_here(run.spec):
+                raise RunError(lacking[0].upper() + lacking[1:])
+            variables = {**environment(processes_here(run.spec)), **secrets}
+            process = start(command(run.kind, run.spec, folder), folder, run.epoch, variables)
             code, cancelled = _follow(run, process, folder)
-        else:
-            code, cancelled = 0, False
+            end_all(folder, run.epoch, process)  # the processes of a launcher that was killed, too
         EventReader(run, folder).read()
-        _conclude(run, folder, code, cancelled)
+        _conclude(run, folder, code, cancelled, before)
     except OwnerLost:
         logger.warning("run %s is no longer ours", run.pk)
     except (KeyboardInterrupt, SystemExit):
         _ask_to_stop(run, process)
         give_run_back(run=run)
         raise
+    except RunError as error:
+        _end_quietly(run, str(error))
     except Exception as error:
         logger.exception("run %s could not be executed", run.pk)
         _end_quietly(run, f"{type(error).__name__}: {error}")
     finally:
         if process is not None:
-            _kill(process)
+            end_all(folder, run.epoch, process)
 
 
 def _follow(run: Run, process: subprocess.Popen, folder: Path) -> tuple[int, bool]:
@@ -114,7 +87,7 @@ def _follow(run: Run, process: subprocess.Popen, folder: Path) -> tuple[int, boo
         if code is not None:
             return code, asked_at is not None
         if asked_at is not None and time.monotonic() - asked_at > STOP_GRACE_SECONDS:
-            _kill(process)
+            end_all(folder, run.epoch, process)
         time.sleep(POLL_SECONDS)
 
 
@@ -125,109 +98,47 @@ def _ask_to_stop(run: Run, process: subprocess.Popen | None) -> None:
     try:
         process.wait(timeout=STOP_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        _kill(process)
+        end_all(run_folder(run), run.epoch, process)
 
 
-def _kill(process: subprocess.Popen) -> None:
-    """The whole process group: a launcher's children too."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-class EventReader:
-    """Carries complete lines of events.jsonl into RunEvent rows, each once, whoever did so before."""
-
-    def __init__(self, run: Run, folder: Path) -> None:
-        self.run = run
-        self.path = folder / "events.jsonl"
-        self.number = RunEvent.objects.filter(run=run).order_by("-number").values_list("number", flat=True).first() or 0
-        self.offset = self._offset_after(self.number)
-        self.total_steps = 0
-
-    def _offset_after(self, lines: int) -> int:
-        if not lines or not self.path.exists():
-            return 0
-        with open(self.path, "rb") as file:
-            for _ in range(lines):
-                file.readline()
-            return file.tell()
-
-    def read(self) -> dict[str, Any]:
-        """Store what is new; returns the fields of the run that follow from it."""
-        if not self.path.exists():
-            return {}
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            chunk = file.read(4_000_000)
-        end = chunk.rfind(b"\n") + 1
-        if not end:
-            return {}
-        rows, fields = [], {}
-        for line in chunk[:end].splitlines():
-            self.number += 1
-            event = _parse(line)
-            rows.append(
-                RunEvent(
-                    run=self.run, number=self.number, type=str(event.pop("type", "unknown"))[:20],
-                    step=event.pop("step", None), at=_time(event.pop("at", None)), payload=event,
-                )
-            )  # fmt: skip
-            fields |= _run_fields(rows[-1])
-        with transaction.atomic():
-            RunEvent.objects.bulk_create(rows, ignore_conflicts=True)
-            notify(self.run.live_group, "events", last=self.number)
-        self.offset += end
-        return fields
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {"type": "torn"}
-    return event if isinstance(event, dict) else {"type": "torn"}
-
-
-def _time(text: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return now()
-
-
-def _run_fields(event: RunEvent) -> dict[str, Any]:
-    payload = event.payload
-    if event.type == "progress" and payload.get("total"):
-        done, total, unit = payload["done"], payload["total"], payload.get("unit", "")
-        return {"progress": min(1.0, done / total), "status_text": f"{done} of {total} {unit}".strip()[:300]}
-    if event.type == "status" and payload.get("state"):
-        return {"status_text": str(payload["state"])[:300]}
-    return {}
-
-
-def _conclude(run: Run, folder: Path, code: int, cancelled: bool) -> None:
+def _conclude(run: Run, folder: Path, code: int, cancelled: bool, before: dict[str, int]) -> None:
     if code == 0 and (folder / "result.json").exists():
         _collect(run, folder)
-    elif cancelled or code == EXIT_STOPPED:
+    elif cancelled or code == EXIT_STOPPED or _was_stopped(run, before):
         end_run(run=run, state=Run.State.CANCELLED, status_text="cancelled; resuming goes on from the last checkpoint")
     else:
-        end_run(run=run, state=Run.State.FAILED, status_text="failed", error=_reason(run, folder, code))
+        end_run(run=run, state=Run.State.FAILED, status_text="failed", error=_reason(run, folder, code, before))
 
 
-def _reason(run: Run, folder: Path, code: int) -> str:
-    """What the recipe said of its failure, else the end of its log."""
-    told = run.events.filter(type="error").order_by("-number").first()
-    if told and told.payload.get("message"):
-        return str(told.payload["message"])[:5000]
-    if code == -signal.SIGKILL:
-        return "The process was killed, most likely for want of memory. Try a smaller batch, then resume."
+def _where_it_is(run: Run, folder: Path) -> dict[str, int]:
+    """What there was before an attempt: events, and bytes of the log."""
+    last = run.events.order_by("-number").values_list("number", flat=True).first()
+    return {"events": last or 0, "log_bytes": size_of(folder / "log.txt")}
+
+
+def _was_stopped(run: Run, before: dict[str, int]) -> bool:
+    """Whether the recipe says so itself: launchers end with a status of their own."""
+    last = run.events.filter(number__gt=before["events"]).order_by("-number").first()
+    return last is not None and last.type == "status" and last.payload.get("state") == "stopped"
+
+
+def _reason(run: Run, folder: Path, code: int, before: dict[str, int]) -> str:
+    """What the recipe said of its failure this time, else the end of its log."""
+    told = run.events.filter(type="error", number__gt=before["events"]).order_by("number")
+    # Of several processes the first says why; the others then lose each other.
+    messages = [event.payload.get("message") for event in told if event.payload.get("kind") != "OthersGone"]
+    if messages and messages[0]:
+        return str(messages[0])[:5000]
     try:
-        tail = (folder / "log.txt").read_bytes()[-2000:].decode("utf-8", "replace")
+        with open(folder / "log.txt", "rb") as file:
+            file.seek(max(before["log_bytes"], size_of(folder / "log.txt") - 20_000))
+            tail = file.read().decode("utf-8", "replace")
     except OSError:
         tail = ""
-    return f"The recipe ended with status {code}. The end of its log:\n{tail}"
+    # A launcher says by which signal one of its processes was ended.
+    if code == -signal.SIGKILL or "exitcode  : -9 " in tail or "died with <Signals.SIGKILL" in tail:
+        return "A process of the run was killed, most likely for want of memory. Try a smaller batch, then resume."
+    return f"The recipe ended with status {code}. The end of its log:\n{tail[-2000:]}"
 
 
 def _end_quietly(run: Run, error: str) -> None:
