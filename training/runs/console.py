@@ -20,6 +20,7 @@ from training.runs.console_explain import explanation_shown
 from training.runs.curves import metric_rows
 from training.runs.errors import BadSpec, RunError
 from training.runs.forms import RunForm
+from training.runs.launchers import batch_of
 from training.runs.models import Run, RunEvent
 from training.runs.selectors import runs_visible_to
 
@@ -106,7 +107,7 @@ def run(request: HttpRequest, project: Project, run_id: int) -> HttpResponse:
     return show(
         request, "console/runs/detail.html", project, run=found, seconds_left=time_left(found), kind=KINDS.get(found.kind),
         curves={"rows": rows, "last": rows[-1]["n"] if rows else 0}, samples=by_prompt(samples), log=log,
-        options=options_of(found), endpoint=endpoint_of(found), figures=figures_of(found), explanation=explanation_shown(found), dataset=_plain(found.result.get("dataset")),
+        options=options_of(found), batch=batch_shown(found), endpoint=endpoint_of(found), figures=figures_of(found), explanation=explanation_shown(found), dataset=_plain(found.result.get("dataset")),
     )  # fmt: skip
 
 
@@ -160,6 +161,14 @@ def options_of(run: Run) -> list[dict[str, Any]]:
         }
         for name in names
     ]
+
+
+def batch_shown(run: Run) -> dict[str, int] | None:
+    """Rows of a step, as the recipe counted them or will, where there are several processes or batches to a step."""
+    if run.kind not in KINDS:
+        return None
+    batch = run.result.get("batch") or batch_of(defaults(run.kind) | run.spec)
+    return batch if batch and batch["effective"] != batch["per_device"] else None
 
 
 def figures_of(run: Run) -> list[tuple[str, dict[str, Any]]]:
