@@ -24,7 +24,7 @@ def sft_rows(
     prompt = votes[0]["prompt"]
     found = _written(votes, corrections)
     edited = {key for vote in votes for key in vote["judgement"].get("corrections", {})} if corrections else set()
-    best = _best(votes, _flagged(votes, without_flags))
+    best = _best(votes, flagged_keys(votes, without_flags))
     if best is not None and best not in edited:
         found.append(_origin("best", _completion(votes, best)))
     return _once(
@@ -45,7 +45,7 @@ def unpaired_rows(
     """
     prompt = votes[0]["prompt"]
     rows = []
-    flagged = _flagged(votes, without_flags)
+    flagged = flagged_keys(votes, without_flags)
     for item in votes[0]["completions"]:
         if item["key"] in flagged:
             continue
@@ -83,7 +83,7 @@ def _written(votes: Sequence[Row], corrections: bool) -> list[tuple[str, str, Ro
     return found
 
 
-def _flagged(votes: Sequence[Row], flags: Collection[str]) -> set[str]:
+def flagged_keys(votes: Sequence[Row], flags: Collection[str]) -> set[str]:
     """Keys of the completions that anybody gave one of these flags."""
     return {
         key

@@ -12,7 +12,7 @@ from labeling.preferences.errors import UnknownView
 from labeling.preferences.models import Snapshot
 from labeling.preferences.parts import pair_id
 from labeling.preferences.services import SPLITS, snapshots_folder
-from labeling.preferences.views_out import rankings, trl, whole
+from labeling.preferences.views_out import axes, rankings, trl, whole
 from labeling.preferences.views_out.argilla import ARGILLA
 from labeling.preferences.views_out.asked import views_folder
 from labeling.preferences.views_out.columns import Row
@@ -24,6 +24,7 @@ DEFAULT_VIEW = "preference"
 VIEWS: dict[str, View] = {
     "preference": trl.PREFERENCE,
     "preference_standard": trl.PREFERENCE_STANDARD,
+    "preference_by_axis": axes.PREFERENCE_BY_AXIS,
     "unpaired": trl.UNPAIRED,
     "sft": trl.SFT,
     "prompt": trl.PROMPT,

@@ -25,7 +25,7 @@ def served(live_server, project, annotator, engineer, monkeypatch, tmp_path):
     while lease := take_lease(project=project, annotator=annotator):
         body = {
             "ranking": [["a"], ["b"], ["c"]], "acceptable": {"a": True, "c": False}, "seconds": 5.0,
-            "ratings": {"a": {"tone": 4}},
+            "ratings": {"a": {"tone": 4}, "b": {"tone": 2}},
         }  # fmt: skip
         if lease.pk % 3 == 0:
             body |= {"corrections": {"b": f"Edited by hand, number {lease.pk}."}, "demonstration": f"Mine, {lease.pk}."}

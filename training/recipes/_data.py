@@ -45,6 +45,7 @@ PREFERENCE_FEATURES = Features(
         "comparison": Value("string"),
         "people": {"chosen": Value("int64"), "rejected": Value("int64"), "tie": Value("int64")},
         "is_settled": Value("bool"),
+        "axis": Value("string"),
     }
 )
 
@@ -71,7 +72,8 @@ def load_preferences(dataset_dir: Path) -> DatasetDict:
     For the report of a reward model, each None where the row doesn't say: `strength` (1 to 3), `iteration`, `tags` of the
     prompt, `votes` (of each `annotator`, `annotator_kind` and `choice`: chosen, rejected or tie), `chosen_first` (share of the votes
     to which chosen was shown before rejected), `task` and `comparison` (ids; rows on the same two completions share the
-    latter), `people` (how many people said each choice of the two, in this row or another), `is_settled` (bool, by a reviewer).
+    latter), `people` (how many people said each choice of the two, in this row or another), `is_settled` (bool, by a reviewer). `axis` is what a pair compares by,
+    of a reward model with several; None where the row doesn't say.
 
     Raises DatasetError for malformed rows, and where one group_id is in both splits.
     """

@@ -77,7 +77,7 @@ def _scorer(reward: Reward, models: RewardModels, *, base_model: str, seed: int)
     if reward.kind == "model":
         try:
             files = inspect_reward_model(reward.value, base=reward.options.get("base"))
-            model = models.add(files)
+            model = models.add(files, reward.options.get("axis", ""))
         except (ModelFilesError, ValueError, OSError) as error:
             raise RewardError(f"The reward {reward.entry!r} can't be used. {error}") from None
         caution = float(reward.options.get("caution", 0))
@@ -88,7 +88,7 @@ def _scorer(reward: Reward, models: RewardModels, *, base_model: str, seed: int)
             )
         folder = Path(reward.value)
         name = folder.parent.name if folder.name == "model" else folder.name
-        return _identifier(name), _model_scorer(model, caution)
+        return _identifier(" ".join([name, reward.options.get("axis", "")])), _model_scorer(model, caution)
     if reward.kind == "length":
         return "length", _length_scorer(reward, base_model)
     if reward.kind == "format":

@@ -162,7 +162,7 @@ def read_pairs(path: Path) -> list[Row]:
                 "tie": bool(row.get("tie")),
                 "soft_label": _soft_label(row),
                 "id": row.get("id"),
-                **{name: row.get(name) for name in ("strength", "iteration", "tags", "chosen_first", "task", "comparison")},
+                **{name: row.get(name) for name in ("strength", "iteration", "tags", "chosen_first", "task", "comparison", "axis")},
                 "votes": _votes(row),
                 "people": row.get("people"),
                 "is_settled": bool(row.get("is_settled") or row.get("adjudication")),
@@ -218,7 +218,7 @@ def _check_pair(row: Row) -> str | None:
             return f"`soft_label` is {value}, it must lie between 0 and 1"
     if not isinstance(row.get("tie", False), bool | None):
         return f"`tie` is {row['tie']!r}, it must be true or false"
-    for name in ("id", "task", "comparison"):
+    for name in ("id", "task", "comparison", "axis"):
         if not isinstance(row.get(name), str | None):
             return f"`{name}` is {row[name]!r}, it must be a text"
     return _check_report_columns(row)

@@ -58,7 +58,7 @@ from training.recipes._settings import SmallMachine, settle
 from training.recipes._shared_base import SharedReward, build_policy, strip_value_head
 from training.recipes._statistics import mean
 from training.sampling.model_files import check_model, hash_model
-from training.sampling.reward_models import ADAPTER, RewardModelFiles, inspect_reward_model, score_weight
+from training.sampling.reward_models import ADAPTER, RewardModelFiles, axis_weight, inspect_reward_model, score_weight
 
 KIND = "ppo"
 
@@ -116,7 +116,7 @@ def shared_reward_models(rewards: list[str], base: str) -> dict[int, RewardModel
     found = {}
     for place, entry in enumerate(rewards):
         reward = parse_reward(entry)
-        if reward.kind == "model":
+        if reward.kind == "model" and "caution" not in reward.options:  # caution asks all heads, or the posterior
             files = inspect_reward_model(reward.value, base=reward.options.get("base"))
             if files.kind == ADAPTER and is_same_model(files.base, base):
                 found[place] = files
@@ -149,7 +149,9 @@ def share_the_base(
             function.__name__ = functions[place].__name__
             kept[place] = function
     for place, files in shared.items():
-        name, weight = functions[place].__name__, score_weight(files.folder)
+        axis = parse_reward(args.rewards[place]).options.get("axis")
+        weight = axis_weight(files.folder, axis) if axis else score_weight(files.folder)
+        name = functions[place].__name__
         kept[place] = SharedReward(model, tokenizer, files.folder, name=name, score_weight=weight)
     if args.value_head_from == "reward":
         kept[min(shared)].start_value_head()

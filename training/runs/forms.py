@@ -274,7 +274,7 @@ class RunForm(forms.Form):
         for name, model in self.reward_models.items():
             if (weight := self.cleaned_data.get(name)) is not None:
                 rewards.append({"model": model.pk, "weight": weight})
-                if caution and not why_no_caution(model, self.kind):
+                if caution and not why_no_caution(model):
                     rewards[-1]["caution"] = caution
                 self.reward_origins.append(name)
         for text, weight in self.cleaned_data["rules"]:
@@ -285,7 +285,7 @@ class RunForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         chosen = [model for name, model in self.reward_models.items() if self.cleaned_data.get(name) is not None]
-        reasons = [why_no_caution(model, self.kind) for model in chosen]
+        reasons = [why_no_caution(model) for model in chosen]
         if self.cleaned_data.get("caution") and all(reasons):
             self.add_error("caution", " ".join(reasons) or "Choose a reward model: rules are sure of themselves")
         return self.cleaned_data

@@ -20,10 +20,8 @@ SOURCES = ("model", "rule", "function")
 Reward = dict[str, Any]
 
 
-def why_no_caution(model: ModelVersion, kind: str) -> str:
-    """Why a run of this kind can't lower the model's rewards by their uncertainty; empty: it can."""
-    if model.is_adapter and kind == "ppo":
-        return "PPO hangs LoRA reward models on the policy's base and takes their mean: choose grpo, rloo or a reward head"
+def why_no_caution(model: ModelVersion) -> str:
+    """Why a run can't lower the model's rewards by their uncertainty; empty: it can."""
     if not {ENSEMBLE_FILE, HEAD_FILE} & set(model.files):
         return f"{model.key} doesn't know how sure it is: train one with n_heads, or a reward head"
     return ""
@@ -70,7 +68,7 @@ def check_rewards(
                 if caution := item.get("caution"):
                     try:
                         reward["caution"] = check_caution(model.key, caution)
-                        reason = why_no_caution(model, kind)
+                        reason = why_no_caution(model)
                     except RewardError as error:
                         reason = str(error)
                     if reason:

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from training.sampling.backends import Message
 from training.sampling.device import bfloat16_is_fast, pick_device
 from training.sampling.model_files import ModelFilesError, check_adapter, check_model
+from training.sampling.reward_axes import read_axes
 from training.sampling.reward_head import CONFIG_FILE, RewardHead
 
 HEAD, ADAPTER, WHOLE = "head", "adapter", "whole"
@@ -85,8 +86,13 @@ class RewardModels:
         self._bases: dict[str, _Base] = {}
         self._loaded: dict[str, LoadedBase] = {}
 
-    def add(self, files: RewardModelFiles) -> "RewardModel":
-        """Take one more. Raises ValueError where a head was fitted on another base model than the one given."""
+    def add(self, files: RewardModelFiles, axis: str = "") -> "RewardModel":
+        """Take one more, or one `axis` of it.
+
+        Raises ValueError where a head was fitted on another base model than the one given, and ModelFilesError where
+        there is no such axis.
+        """
+        score = axis_weight(files.folder, axis) if axis else None
         # By what the path leads to: a base reached over a link is the same one.
         key = str(Path(files.base).resolve()) if Path(files.base).is_dir() else files.base
         if key in self._loaded:
@@ -100,7 +106,7 @@ class RewardModels:
             head.embedder()
         elif files.kind == ADAPTER and files not in base.adapters:
             base.adapters.append(files)
-        return RewardModel(self, key, files, head, None if head else read_ensemble(files.folder))
+        return RewardModel(self, key, files, head, None if head else read_ensemble(files.folder), score)
 
     def n_loaded(self) -> int:
         """How many base models are in memory."""
@@ -122,6 +128,7 @@ class RewardModel:
     files: RewardModelFiles
     head: RewardHead | None
     ensemble: "Ensemble | None" = None
+    axis_weight: torch.Tensor | None = None  # of the one axis that is asked for, float32 of shape (1, hidden)
 
     @property
     def tells_uncertainty(self) -> bool:
@@ -134,7 +141,7 @@ class RewardModel:
         if self.head is not None:
             with loaded.without_adapters():
                 return self.head.score(prompts, completions)
-        return loaded.project(self.files, prompts, completions, loaded.select(self.files))[:, 0].tolist()
+        return loaded.project(self.files, prompts, completions, self._select(loaded))[:, 0].tolist()
 
     def score_with_deviations(
         self, prompts: Sequence[Sequence[Message]], completions: Sequence[str]
@@ -149,12 +156,17 @@ class RewardModel:
             with loaded.without_adapters():
                 embeddings = self.head.embed(prompts, completions)
             return self.head.score_embeddings(embeddings).tolist(), self.head.deviations(embeddings)
-        mean = loaded.select(self.files)
+        mean = self._select(loaded)
         if self.ensemble is None:
             return loaded.project(self.files, prompts, completions, mean)[:, 0].tolist(), None
         weights = torch.cat([mean, self.ensemble.weight.to(mean.device)])
         rewards = loaded.project(self.files, prompts, completions, weights)
         return rewards[:, 0].tolist(), self.ensemble.deviations(rewards[:, 1:])
+
+    def _select(self, loaded: "LoadedBase") -> torch.Tensor:
+        """Switch to this model; returns its score head, or that of its axis."""
+        whole = loaded.select(self.files)
+        return whole if self.axis_weight is None else self.axis_weight.to(whole.device)
 
 
 @dataclass(frozen=True)
@@ -271,6 +283,13 @@ def score_weight(folder: Path) -> torch.Tensor:
             if name.endswith(SCORE_WEIGHT):
                 return tensor.float()
     raise ModelFilesError(f"{folder} holds a LoRA adapter without its score head: train it again with recipes.reward.")
+
+
+def axis_weight(folder: Path, axis: str) -> torch.Tensor:
+    """The score head of one axis, float32 of shape (1, hidden). Raises ModelFilesError."""
+    if (axes := read_axes(folder)) is None:
+        raise ModelFilesError(f"{folder} holds a reward model with one reward alone: it has no axis {axis!r}.")
+    return axes.head(axis)
 
 
 def _read_json(path: Path) -> dict:

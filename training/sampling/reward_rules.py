@@ -3,7 +3,8 @@
 Each reward is one text:
 
 - `model:FOLDER`, or `model:FOLDER,base=FOLDER` where the base model has moved: a reward model made by the recipes
-  `reward` or `reward_head`, in logits. Models on one base share its weights. With `,caution=0.5` at the end the reward is
+  `reward` or `reward_head`, in logits. Models on one base share its weights. `,axis=NAME` after that: one axis of a model
+  that has several, instead of all by their weights. With `,caution=0.5` at the end the reward is
   lowered by half its standard deviation, of models that know it: heads and ensembles (Coste et al. 2023, arXiv:2310.02743,
   lower it by its variance instead).
 - `length:target=60`, with `,tolerance=10` and `,unit=words` if wanted: 0 within `tolerance` of the target, falling
@@ -75,10 +76,13 @@ def parse_reward(entry: str) -> Reward:
         raise RewardError(f"The reward {entry!r} is of no known kind. Write it as one of: {examples()}")
     if kind == "model":
         named, _, caution = rest.rpartition(",caution=") if ",caution=" in rest else (rest, "", "")
-        folder, _, base = named.partition(",base=")
+        placed, _, axis = named.partition(",axis=")
+        folder, _, base = placed.partition(",base=")
         if not folder:
             raise RewardError(f"The reward {entry!r} names no folder: write model:FOLDER")
-        options = {"base": base} if base else {}
+        if placed != named and not axis:
+            raise RewardError(f"The reward {entry!r} names no axis: write axis=NAME, or leave it out")
+        options = ({"base": base} if base else {}) | ({"axis": axis} if axis else {})
         if named != rest:
             check_caution(entry, caution)
             options["caution"] = caution

@@ -261,7 +261,7 @@ def test_every_view_says_how_many_rows_it_has_and_both_formats_hold_them(asking,
             annotator,
             ranking=[[0], [1], [2]],
             acceptable={0: True, 2: False},
-            ratings={1: {"helpfulness": 4}},
+            ratings={1: {"helpfulness": 4}, 2: {"helpfulness": 1}},
             **({"demonstration": "Mine."} if number % 2 else {"corrections": {0: "Edited."}}),
         )
     snapshot = create_snapshot(project=asking, created_by=None)

@@ -11,6 +11,7 @@ import pytest
 from labeling.preferences.services import create_snapshot, snapshots_folder
 from labeling.preferences.views_of_snapshots import VIEWS, preference_rows, rows_in, view_file
 from labeling.preferences.views_out import making
+from labeling.preferences.views_out.axes import pairs_by_axis
 from labeling.preferences.views_out.columns import JSON, NUMBER, WORD, cell
 from labeling.projects.services import pseudonym_of
 from tests.labeling.preferences.views_out.conftest import QUESTIONS, add_tasks, judge, rows_of
@@ -195,3 +196,48 @@ def test_seeds_and_revisions_of_any_kind_do_not_stop_parquet(project, annotator)
     assert sources == [(None, "3", None), (None, None, '["a"]')]
     [line] = rows_of(snapshot, "pairs", split)
     assert line["rejected_source"]["seed"] == "x" and json.loads(row["rejected_source"]["sampling"]) == {"tie": {"prompt": []}}
+
+
+def test_ratings_are_pairs_of_their_axis(snapshot):
+    rows = rows_of(snapshot, "preference_by_axis")
+    # Only the first of two people rated two completions, and those on one axis alone.
+    assert [row["axis"] for row in rows] == ["Helpfulness"] * 3
+    assert [(row["chosen_mean"], row["rejected_mean"], row["n_votes"], row["tie"]) for row in rows] == [(5, 2, 1, False)] * 3
+    assert {row["weight"] for row in rows} == {1.0} and len({row["id"] for row in rows}) == 3
+    assert {row["chosen"][0]["content"] for row in rows} == {"-Answer 0"}
+
+
+def rated(*ratings, **more):
+    """Rows of votes on one task, each rating completions a, b and c on axes."""
+    completions = [{"key": key, "content": key.upper(), "model": None} for key in "abc"]
+    task = {"task": "t", "prompt": [], "completions": completions, "iteration": 1}
+    return [task | {"judgement": {"ratings": given, **more}} for given in ratings]
+
+
+def test_pairs_of_an_axis_follow_the_means_of_those_who_rated_both():
+    votes = rated(
+        {"a": {"tone": 5, "facts": 1}, "b": {"tone": 1}, "c": {"tone": 3}},
+        {"a": {"tone": 2}, "b": {"tone": 3}},
+        {"c": {"tone": 5}},
+    )
+    rows = pairs_by_axis(votes)
+    found = {(row["chosen"][0]["content"], row["rejected"][0]["content"]): row for row in rows}
+    assert set(found) == {("A", "B"), ("A", "C"), ("C", "B")}  # c's 5 was given by somebody who rated nothing else
+    assert (found["A", "B"]["chosen_mean"], found["A", "B"]["rejected_mean"]) == (3.5, 2.0)
+    assert found["A", "B"]["agreement"] == 0.5 and found["A", "B"]["n_votes"] == 2
+    assert sum(row["weight"] for row in rows) == pytest.approx(1)
+    assert [row["axis"] for row in rows] == ["tone"] * 3  # of facts there is one rating, which compares nothing
+
+
+@pytest.mark.parametrize("ties, n, label", [("drop", 0, None), ("soft_label", 1, 0.5), ("both", 2, 0.5)])
+def test_equal_ratings_are_ties_by_the_policy(ties, n, label):
+    rows = pairs_by_axis(rated({"a": {"tone": 2}, "b": {"tone": 2}}), ties=ties)
+    assert len(rows) == n and {row["soft_label"] for row in rows} == ({label} if n else set())
+    assert sum(row["weight"] for row in rows) == (1.0 if n else 0)
+
+
+def test_what_was_flagged_is_compared_on_no_axis():
+    votes = rated({"a": {"tone": 5}, "b": {"tone": 1}, "c": {"tone": 3}}, flags={"b": ["unsafe"]})
+    assert len(pairs_by_axis(votes)) == 3
+    [row] = pairs_by_axis(votes, without_flags=["unsafe"])
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"], row["weight"]) == ("A", "C", 1.0)
