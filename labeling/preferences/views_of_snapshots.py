@@ -88,6 +88,11 @@ def rows_to_train_on(snapshot: Snapshot, view: str, split: str) -> Iterator[Row]
         yield from known.rows(snapshot, read_rows(snapshots_folder() / snapshot.folder / f"{known.frozen}.{split}.jsonl"))
 
 
+def axes_rated_in(snapshot: Snapshot, split: str) -> Iterator[str]:
+    """The axis of each pair of `preference_by_axis`, in order."""
+    return (row["axis"] for row in rows_to_train_on(snapshot, "preference_by_axis", split))
+
+
 def compared_in(snapshot: Snapshot, ids: Collection[str]) -> Iterator[tuple[str, str, str, str]]:
     """What pairs of two ranked completions compare: (id of the pair, of its task, key of chosen, key of rejected).
 

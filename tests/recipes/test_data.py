@@ -35,7 +35,7 @@ def test_columns_and_defaults(run_folder: RunFolder) -> None:
         "tie": False,
         "soft_label": 1.0,
         "id": None,
-        **dict.fromkeys(("strength", "iteration", "tags", "votes", "chosen_first", "task", "comparison", "people")),
+        **dict.fromkeys(("strength", "iteration", "tags", "votes", "chosen_first", "task", "comparison", "people", "axis")),
         "is_settled": False,
     }
 

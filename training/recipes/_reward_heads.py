@@ -1,6 +1,6 @@
-"""Several score heads on one reward model: an ensemble for the price of one pass and one base.
+"""Several score heads on one reward model: an ensemble for the price of one pass and one base, or an axis each.
 
-Each head begins with weights of its own and learns from a bootstrap of its own over prompt groups; the adapter, or the body,
+Each head of an ensemble begins with weights of its own and learns from a bootstrap of its own over prompt groups; the adapter, or the body,
 is shared. Coste et al. 2023 (arXiv:2310.02743) find that ensembles hold off over-optimisation; theirs are whole models, which
 differ more than heads on one body do. The mean of linear heads is a linear head, so the model that is saved is an ordinary
 reward model, with the heads in a file beside it.
@@ -52,7 +52,7 @@ def load_with_heads(model: str, n_heads: int, seed: int) -> torch.nn.Module:
 def refuse_sharding(trainer: RewardTrainer) -> None:
     """Raises ValueError where a process holds a part of the score head only: the heads could not be put together."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise ValueError("n_heads above 1 needs the whole score head in each process: train without FSDP and DeepSpeed")
+        raise ValueError("n_heads above 1, and axes, need the whole score head in each process: train without FSDP and DeepSpeed")
 
 
 @torch.no_grad()
@@ -87,15 +87,27 @@ def describe_ensemble(difference: numpy.ndarray, groups: Sequence[Hashable]) -> 
     }
 
 
-def collapse_heads(trainer: RewardTrainer) -> Ensemble:
+def collapse_ensemble(trainer: RewardTrainer) -> Ensemble:
     """Put the mean of the heads in their place, so that what is saved has one score head; returns the heads."""
     pairs = trainer.train_dataset.select(range(min(len(trainer.train_dataset), MOST_OFFSET_PAIRS)))
     offset = rewards_of_heads(trainer, pairs).mean(axis=(0, 1))
+    n_heads = len(_score(trainer).weight)
+    heads = collapse_heads(trainer, torch.full((1, n_heads), 1 / n_heads))
+    return Ensemble(heads, torch.as_tensor(offset, dtype=torch.float32))
+
+
+def collapse_heads(trainer: RewardTrainer, shares: torch.Tensor) -> torch.Tensor:
+    """Put the heads weighed by `shares` (1, heads) in their place; returns them, float32 of shape (heads, hidden)."""
+    score = _score(trainer)
+    heads = score.weight.detach().float().cpu().clone()
+    with torch.no_grad():
+        score.weight = torch.nn.Parameter((shares @ heads).to(score.weight))
+    score.out_features = 1
+    return heads
+
+
+def _score(trainer: RewardTrainer) -> torch.nn.Linear:
     score = trainer.accelerator.unwrap_model(trainer.model).score
     if hasattr(score, "modules_to_save"):  # PEFT's copy that was trained
         score = score.modules_to_save["default"]
-    heads = score.weight.detach().float().cpu().clone()
-    with torch.no_grad():
-        score.weight = torch.nn.Parameter(score.weight.mean(dim=0, keepdim=True))
-    score.out_features = 1
-    return Ensemble(heads, torch.as_tensor(offset, dtype=torch.float32))
+    return score

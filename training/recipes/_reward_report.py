@@ -40,7 +40,7 @@ Say = Sequence[tuple[Hashable, float, Hashable]]
 
 def reward_report(
     rows: Table, chosen: Sequence[float], rejected: Sequence[float], *,
-    is_cross_validated: bool = False, n_dropped: int = 0, seed: int = 0,
+    is_cross_validated: bool = False, is_one_scale: bool = True, n_dropped: int = 0, seed: int = 0,
 ) -> dict[str, Any]:
     """The report on pairs, in the order of `rows`, from the rewards of their two sides in logits.
 
@@ -50,7 +50,8 @@ def reward_report(
     don't say, the part has the reason in `missing`.
 
     `margin` below is the reward of chosen minus rejected. Rewards of cross-validated fits can't be compared between
-    folds, so there the reward's correlation with length over all completions is None.
+    folds, nor those of pairs of different axes (not `is_one_scale`), so there the reward's correlation with length over all
+    completions is None.
     """
     chosen_rewards, rejected_rewards = (numpy.asarray(values, dtype=float) for values in (chosen, rejected))
     margin = chosen_rewards - rejected_rewards
@@ -73,7 +74,7 @@ def reward_report(
         "slices": slices(pairs),
         "calibration": calibration([pair["margin"] for pair in pairs], groups, seed=seed),
         "length": length_bias(pairs)
-        | {"overall": None if is_cross_validated else _overall(rows, chosen_rewards, rejected_rewards)},
+        | {"overall": None if is_cross_validated or not is_one_scale else _overall(rows, chosen_rewards, rejected_rewards)},
         "position": position_bias(pairs),
         "majority": against_majorities(pairs),
     }

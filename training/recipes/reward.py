@@ -5,7 +5,8 @@ its loss, and its `soft_label` is the probability to learn, one half for a tie: 
 neither. `margin` is subtracted inside the loss (Touvron et al. 2023, arXiv:2307.09288, equation 2) when
 every pair with a winner has one.
 
-With `n_heads` several heads share the body and disagree where they know little: `_reward_heads.py`.
+With `n_heads` several heads share the body and disagree where they know little: `_reward_heads.py`. With `axes` each learns
+from the pairs of one axis, and their weighted sum is the reward: `_reward_axes.py`.
 
 TRL drops pairs longer than `max_length`; the result counts them. How far the model may be trusted is in `report`, on the held-out
 pairs, whose margins are in `predictions.jsonl`.
@@ -29,8 +30,10 @@ from trl import RewardConfig, RewardTrainer
 from training.recipes._adapters import AdapterArguments, check_adapters, four_bits, frozen_dtype, new_adapter
 from training.recipes._data import load_preferences, normalise_weights, read_manifest
 from training.recipes._order import ByLength, GroupByLength
+from training.recipes._reward_axes import OnOwnAxis, check_axes, describe_axes, of_own_axis, place_axes
 from training.recipes._reward_heads import (
     bootstrap_weights,
+    collapse_ensemble,
     collapse_heads,
     describe_ensemble,
     load_with_heads,
@@ -42,6 +45,8 @@ from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import mean
 from training.sampling.model_files import check_model, hash_model
+from training.sampling.reward_axes import Axes, shares_of
+from training.sampling.reward_models import Ensemble
 
 KIND = "reward"
 
@@ -51,11 +56,22 @@ class RewardArguments(AdapterArguments):
     """Arguments of the reward recipe; everything else is TRL's `RewardConfig`."""
 
     n_heads: int = field(default=1, metadata={"help": "score heads on the one body; from 2 on an ensemble"})
+    axes: list[str] = field(
+        default_factory=list, metadata={"help": "a score head for the pairs of each; none: one for all pairs alike"}
+    )
+    axis_weights: list[float] | None = field(
+        default=None, metadata={"help": "how much each axis counts for the model's own reward; none: alike"}
+    )
     use_margin: bool = field(default=True, metadata={"help": "use `margin` where every pair has one"})
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_heads <= 64:
             raise ValueError(f"n_heads is {self.n_heads}, it must lie between 1 and 64")
+        if self.axes and self.n_heads > 1:
+            raise ValueError(f"n_heads is {self.n_heads}, and there are axes: a head is one of an ensemble or of an axis, choose one")
+        if self.axis_weights and not self.axes:
+            raise ValueError("axis_weights are given, but no axes: name them")
+        self.shares = shares_of(self.axes, self.axis_weights) if self.axes else ()
 
 
 @dataclass
@@ -68,7 +84,7 @@ class RewardSettings(SmallMachine, GroupByLength, RewardConfig):
 class PairColumns:
     """A collator that adds COLUMNS of the pairs to what TRL's own collator makes."""
 
-    COLUMNS = ("weight", "tie", "soft_label", "head_weight")  # the last is a list, one number for each head
+    COLUMNS = ("weight", "tie", "soft_label", "axis", "head_weight")  # the last is a list, one number for each head
 
     def __init__(self, collator: Callable[[list[dict]], dict[str, Any]]) -> None:
         self.collator = collator
@@ -81,14 +97,15 @@ class PairColumns:
 
 
 class PairRewardTrainer(ByLength, RewardTrainer):
-    """RewardTrainer whose loss knows the pairs' weights, ties and soft labels.
+    """RewardTrainer whose loss knows the pairs' weights, ties, soft labels and axes.
 
     Leans on three things of TRL 1.16: the list `_signature_columns`, `data_collator`, and chosen before
     rejected in the batch. The logged `accuracy` and `margin` are TRL's own, over all pairs alike.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, has_axes: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.has_axes = has_axes
         self.data_collator = PairColumns(self.data_collator)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -103,11 +120,12 @@ class PairRewardTrainer(ByLength, RewardTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """Weighted mean of the pairs' losses, over all heads; `weight` has a mean of 1 over the training set."""
-        weight, tie, soft_label, head_weight = (inputs.pop(name) for name in PairColumns.COLUMNS)
+        weight, tie, soft_label, axis, head_weight = (inputs.pop(name) for name in PairColumns.COLUMNS)
         margin = inputs.get("margin", torch.zeros_like(weight))
         if "margin" in inputs and head_weight.shape[1] > 1:
             inputs["margin"] = margin[:, None]
-        _, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        called = OnOwnAxis(model, axis) if self.has_axes else model
+        _, outputs = super().compute_loss(called, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         chosen, rejected = outputs.logits.float().chunk(2)
         loss = torch.stack([
             pair_loss(difference, weight=weight * of_head, tie=tie, margin=margin, soft_label=soft_label)
@@ -144,8 +162,11 @@ def prepare(dataset: Dataset, *, use_margin: bool) -> tuple[Dataset, bool]:
 
 
 @torch.no_grad()
-def rewards_of_pairs(trainer: RewardTrainer) -> tuple[list[float], list[float]]:
-    """Rewards of chosen and of rejected for each pair of the prepared evaluation set, in its order, in logits."""
+def rewards_of_pairs(trainer: PairRewardTrainer) -> tuple[list[float], list[float]]:
+    """Rewards of chosen and of rejected for each pair of the prepared evaluation set, in its order, in logits.
+
+    Of several axes each pair's own, of several heads the mean, as it is saved.
+    """
     trainer.model.eval()
     chosen: list[float] = []
     rejected: list[float] = []
@@ -153,7 +174,8 @@ def rewards_of_pairs(trainer: RewardTrainer) -> tuple[list[float], list[float]]:
         batch = trainer._prepare_inputs(batch)
         with trainer.compute_loss_context_manager():
             rewards = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        both = torch.stack(rewards.float().mean(dim=-1).chunk(2), dim=1)  # of the heads, as it is saved
+        rewards = of_own_axis(rewards, batch["axis"]) if trainer.has_axes else rewards
+        both = torch.stack(rewards.float().mean(dim=-1).chunk(2), dim=1)
         for one, other in trainer.accelerator.gather_for_metrics(both).tolist():
             chosen.append(one)
             rejected.append(other)
@@ -166,33 +188,40 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
     settle(config, args.run_dir)
     check_adapters(args)
     dataset = load_preferences(args.run_dir / "dataset")
-    train, has_margin = prepare(normalise_weights(dataset["train"]), use_margin=args.use_margin)
+    if args.axes:
+        check_axes(dataset["train"], args.axes)
+    train, has_margin = prepare(normalise_weights(place_axes(dataset["train"], args.axes)), use_margin=args.use_margin)
     held_out = None
     if "eval" in dataset:  # eval_loss is not weighted
         held_out = dataset["eval"].remove_columns(["margin", "weight"])
         held_out = held_out.add_column("weight", [1.0] * len(held_out)).add_column("row", list(range(len(held_out))))
         held_out = held_out.add_column("head_weight", [[1.0] * args.n_heads] * len(held_out))
+        held_out = place_axes(held_out, args.axes)
     is_ensemble = args.n_heads > 1
     if is_ensemble:
         train = train.add_column("head_weight", bootstrap_weights(train["group_id"], args.n_heads, config.seed))
     else:
         train = train.add_column("head_weight", [[1.0]] * len(train))
-    if held_out is None:
-        config.eval_strategy = "no"
+    if held_out is None or not len(held_out):
+        held_out, config.eval_strategy = None, "no"
 
     quantised = four_bits(args, frozen_dtype(args, config))
     if quantised is not None and not config.bf16:  # TRL makes the head bfloat16 then, and nothing would make its inputs so
         raise ValueError("A reward model on a base of four bits is trained in bfloat16: use a GPU that has it, and leave bf16 alone")
+    n_outputs = len(args.axes) or args.n_heads
+    if quantised is not None and n_outputs > 1:
+        raise ValueError("quantised_base is 4bit, and there are several heads: they are made on a base in full, choose one")
     trainer = PairRewardTrainer(
-        model=load_with_heads(check_model(args.model), args.n_heads, config.seed) if is_ensemble else check_model(args.model),
+        model=load_with_heads(check_model(args.model), n_outputs, config.seed) if n_outputs > 1 else check_model(args.model),
         args=config,
         train_dataset=train,
         eval_dataset=held_out,
         peft_config=new_adapter(args, task_type=TaskType.SEQ_CLS, modules_to_save=["score"]),
         quantization_config=quantised,
         callbacks=[run_log],
+        has_axes=n_outputs > 1 and not is_ensemble,
     )
-    if is_ensemble:
+    if n_outputs > 1:
         refuse_sharding(trainer)
     dropped = {"n_train_dropped": len(train) - len(trainer.train_dataset)}
     if held_out is not None:
@@ -213,20 +242,30 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
         rows = dataset["eval"].select(numbers)
         decided = [index for index, tie in enumerate(rows["tie"]) if not tie]
         groups = [rows[index]["group_id"] for index in decided]
-        report = reward_report(rows, chosen, rejected, n_dropped=dropped["n_eval_dropped"], seed=config.seed)
+        report = reward_report(
+            rows, chosen, rejected, is_one_scale=len(args.axes) < 2, n_dropped=dropped["n_eval_dropped"], seed=config.seed
+        )
         margins = [chosen[index] - rejected[index] for index in decided]
         figures = {"accuracy": report["accuracy"], "margin": mean(margins, groups), **headlines(report)}
         if run_log.is_writer:
             write_predictions(
                 args.run_dir / "predictions.jsonl", rows, chosen, rejected, numbers=numbers, seed=config.seed
             )
-        if is_ensemble:
-            per_head = rewards_of_heads(trainer, trainer.eval_dataset)
-            figures |= describe_ensemble((per_head[0] - per_head[1])[decided], groups)
-    ensemble = collapse_heads(trainer) if is_ensemble else None
+        if n_outputs > 1:
+            of_chosen, of_rejected = rewards_of_heads(trainer, trainer.eval_dataset)
+            if is_ensemble:
+                figures |= describe_ensemble((of_chosen - of_rejected)[decided], groups)
+            else:
+                report["axes"] = describe_axes(args.axes, args.shares, rows, chosen, rejected, of_chosen - of_rejected)
+                figures |= {f"accuracy_on/{row['name']}": row["accuracy"] for row in report["axes"]["rows"]}
+    beside: Ensemble | Axes | None = None
+    if is_ensemble:
+        beside = collapse_ensemble(trainer)
+    elif args.axes and n_outputs > 1:
+        beside = Axes(tuple(args.axes), args.shares, collapse_heads(trainer, torch.tensor([args.shares])))
     trainer.save_model(str(args.run_dir / "model"))
-    if ensemble and trainer.is_world_process_zero():
-        ensemble.save(args.run_dir / "model")
+    if beside and trainer.is_world_process_zero():
+        beside.save(args.run_dir / "model")
     run_log.finish(
         metrics=metrics,
         figures=figures,

@@ -228,6 +228,8 @@ KINDS: dict[str, Kind] = {
             "adapter_kind": ADAPTER_KIND,
             "quantised_base": QUANTISED,
             "n_heads": Option(int, "score heads on the one adapter; from 2 on an ensemble, which knows how unsure it is", 1, 64),
+            "axes": Option(str, "a score head for what was rated on each; none: one for all pairs", is_list=True, max_chars=60),
+            "axis_weights": Option(float, "how much each axis counts for the model's own reward; alike by default", -100.0, 100.0, is_list=True),
             "learning_rate": LEARNING_RATE,
             "num_train_epochs": EPOCHS,
             "max_steps": MAX_STEPS,
@@ -472,6 +474,8 @@ def check_spec(kind: str, spec: dict[str, Any]) -> dict[str, str]:
         losses = spec.get("loss_type") or []
         if len(losses) != len(spec.get("loss_weights") or losses):
             wrong["spec.loss_weights"] = "needs one weight for each loss_type"
+    if not wrong and "axes" in options:
+        wrong |= _check_axes(spec)
     if not wrong and not makes_adapter(kind, spec):
         if spec.get("adapter_kind", "lora") != "lora":
             wrong["spec.adapter_kind"] = f"is {spec['adapter_kind']}, but adapter_rank is 0: there is no adapter"
@@ -501,6 +505,19 @@ def _check_launcher(kind: str, spec: dict[str, Any]) -> dict[str, str]:
             return {"spec.launcher": f"is {launcher}, but a run of kind {kind} needs the whole model in each process: choose ddp"}
         if (spec.get("n_heads") or 1) > 1:
             return {"spec.launcher": f"is {launcher}, but an ensemble needs the whole model in each process: choose ddp, or n_heads: 1"}
+    return {}
+
+
+def _check_axes(spec: dict[str, Any]) -> dict[str, str]:
+    axes, weights = spec.get("axes") or [], spec.get("axis_weights")
+    if len(set(axes)) < len(axes):
+        return {"spec.axes": f"names {next(axis for axis in axes if axes.count(axis) > 1)!r} twice"}
+    if axes and spec.get("n_heads", 1) > 1:
+        return {"spec.n_heads": f"is {spec['n_heads']}, and there are axes: a head is one of an ensemble or of an axis"}
+    if len(axes) > 1 and spec.get("quantised_base", "no") != "no":
+        return {"spec.quantised_base": "is 4bit, and there are several axes: their heads are made on a base in full"}
+    if weights is not None and (len(weights) != len(axes) or not any(weights)):
+        return {"spec.axis_weights": "needs one weight for each of the axes, not all 0"}
     return {}
 
 

@@ -6,7 +6,7 @@ In: `spec.yaml`, `dataset/`. Out: `events.jsonl`, `model/` or `completions.jsonl
 import json
 import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from training.registry.models import ModelVersion
 from training.registry.services import folder_of
 from training.runs.catalogue import KINDS, RUN_DEFAULTS, defaults, view_of
 from training.runs.explaining import rows_to_explain
+from training.runs.learnable import PREFERENCE
 from training.runs.models import Run
-from training.runs.reported import REPORTED, rows_to_report_on
+from training.runs.reported import REPORTED, rows_by_axis, rows_to_report_on
 from training.runs.rewards import rewards_of
 
 
@@ -113,6 +114,9 @@ def write_inputs(run: Run, at_endpoint: dict[str, Any] | None = None) -> Path:
         reported = _split_to_report_on(run)
         for split in ("train", "eval") if known.needs_snapshot else ("eval",):
             rows = rows_to_report_on(run.snapshot, split) if split == reported else rows_to_train_on(run.snapshot, view, split)
+            if axes := run.spec.get("axes"):
+                ranked = (row | {"axis": PREFERENCE} for row in rows) if PREFERENCE in axes else ()
+                rows = chain(ranked, rows_by_axis(run.snapshot, split, axes))
             _write_rows(dataset / f"{split}.jsonl", rows)
         manifest = {**run.snapshot.manifest, "snapshot": str(run.snapshot), "view": view}
     if known.prompt_splits:

@@ -1,6 +1,7 @@
 """Starting a run: kind, data, model, and the options that its kind knows."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -15,14 +16,15 @@ from training.endpoints.models import Endpoint
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
 from training.runs.catalogue import KINDS, LAUNCH_OPTIONS, RUN_DEFAULTS, Option, defaults
-from training.runs.rewards import why_no_caution
+from training.runs.learnable import PREFERENCE
+from training.runs.rewards import axes_of, why_no_caution
 from training.sampling.reward_rules import FORMATS
 
 # The few that people change; the rest is in the box for the others.
 MAIN_OPTIONS = {
     "sample": ("completions_per_prompt", "temperature", "max_new_tokens", "seed"),
     "reward_head": ("layer", "pooling", "dimensions", "seed"),
-    "reward": ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "adapter_rank", "n_heads", *LAUNCH_OPTIONS),
+    "reward": ("axes", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "adapter_rank", "n_heads", *LAUNCH_OPTIONS),
     "dpo": (
         "beta",
         "learning_rate",
@@ -139,7 +141,7 @@ class RunForm(forms.Form):
         self.fields["model"].label_from_instance = lambda row: (
             f"{row.key} · {row.get_kind_display()}, {row.get_stage_display()}"
         )
-        self.reward_models: dict[str, ModelVersion] = {}
+        self.reward_models: dict[str, tuple[ModelVersion, str]] = {}  # by field: a model, and one axis of it or all
         self.reward_origins: list[str] = []
         self.n_older_reward_models = 0
         if self.known.needs_rewards or self.known.may_have_rewards:
@@ -147,9 +149,15 @@ class RunForm(forms.Form):
         else:
             del self.fields["rules"], self.fields["caution"]
         usual = RUN_DEFAULTS | defaults(kind)
-        self.option_names = [name for name in MAIN_OPTIONS.get(kind, ()) if name in self.known.settable]
+        axes = [PREFERENCE, *project.form.get("ratings", {})]
+        self.option_names = [
+            name for name in MAIN_OPTIONS.get(kind, ()) if name in self.known.settable and (name != "axes" or len(axes) > 1)
+        ]
         for name in self.option_names:
-            self.fields[f"option_{name}"] = _field(name, self.known.settable[name], usual.get(name))
+            option = self.known.settable[name]
+            if name == "axes":
+                option = replace(option, choices=tuple(axes), max_chars=0)
+            self.fields[f"option_{name}"] = _field(name, option, usual.get(name))
         options = [f"option_{name}" for name in self.option_names]
         self.order_fields(["model", "other_model", "snapshot", "tags", "endpoint", *self.reward_models, "rules", *options, "other_options"])
 
@@ -163,10 +171,19 @@ class RunForm(forms.Form):
                 required=False,
                 label=model.key,
                 initial=None if self.reward_models or self.known.may_have_rewards else 1.0,
-                help_text=f"accuracy {accuracy['value']:.2f} (n = {accuracy['n']:,} pairs)" if accuracy.get("value") else "",
+                help_text=_accuracy_in_words(accuracy),
                 widget=forms.NumberInput(attrs={"step": "any", "placeholder": "not used"}),
             )
-            self.reward_models[f"reward_{model.pk}"] = model
+            self.reward_models[f"reward_{model.pk}"] = model, ""
+            for number, axis in enumerate(axes_of(model)):
+                accuracy = model.metrics.get(f"accuracy_on/{axis}") or {}
+                self.fields[f"reward_{model.pk}_{number}"] = forms.FloatField(
+                    required=False,
+                    label=f"{model.key} on {axis}",
+                    help_text=_accuracy_in_words(accuracy),
+                    widget=forms.NumberInput(attrs={"step": "any", "placeholder": "not used"}),
+                )
+                self.reward_models[f"reward_{model.pk}_{number}"] = model, axis
         functions = "".join(f", function:{name}" for name in settings.REWARD_FUNCTIONS)
         self.fields["rules"].help_text = (
             "One a line with its weight, such as length:target=60 0.5. There are length:target=N, "
@@ -192,14 +209,18 @@ class RunForm(forms.Form):
                 found.setdefault(model.terms_of.pk, (model.terms_of, []))[1].append(model.key)
         return list(found.values())
 
+    def _is_text(self, name: str) -> bool:
+        option = self.known.settable[name]
+        return bool(option.max_chars) and not option.is_list
+
     @property
     def option_fields(self) -> list[Any]:
-        return [self[f"option_{name}"] for name in self.option_names if not self.known.settable[name].max_chars]
+        return [self[f"option_{name}"] for name in self.option_names if not self._is_text(name)]
 
     @property
     def text_option_fields(self) -> list[Any]:
         """Those that are written rather than chosen, for the whole width."""
-        return [self[f"option_{name}"] for name in self.option_names if self.known.settable[name].max_chars]
+        return [self[f"option_{name}"] for name in self.option_names if self._is_text(name)]
 
     @property
     def other_known(self) -> list[tuple[str, str, Any]]:
@@ -254,7 +275,7 @@ class RunForm(forms.Form):
         usual = RUN_DEFAULTS | defaults(self.kind)
         chosen = {name: self.cleaned_data[f"option_{name}"] for name in self.option_names}
         for name in self.option_names:
-            if self.known.settable[name].max_chars:  # browsers send two characters for a line break
+            if self._is_text(name):  # browsers send two characters for a line break
                 chosen[name] = chosen[name].replace("\r\n", "\n")
         chosen = {name: value for name, value in chosen.items() if value not in (None, "") and value != usual.get(name)}
         return chosen | self.cleaned_data["other_options"]
@@ -271,9 +292,9 @@ class RunForm(forms.Form):
         """As the service takes them; `reward_origins` keeps the field of each."""
         rewards, self.reward_origins = [], []
         caution = self.cleaned_data.get("caution")
-        for name, model in self.reward_models.items():
+        for name, (model, axis) in self.reward_models.items():
             if (weight := self.cleaned_data.get(name)) is not None:
-                rewards.append({"model": model.pk, "weight": weight})
+                rewards.append({"model": model.pk, "weight": weight} | ({"axis": axis} if axis else {}))
                 if caution and not why_no_caution(model):
                     rewards[-1]["caution"] = caution
                 self.reward_origins.append(name)
@@ -284,7 +305,7 @@ class RunForm(forms.Form):
         return rewards
 
     def clean(self) -> dict[str, Any]:
-        chosen = [model for name, model in self.reward_models.items() if self.cleaned_data.get(name) is not None]
+        chosen = [model for name, (model, _) in self.reward_models.items() if self.cleaned_data.get(name) is not None]
         reasons = [why_no_caution(model) for model in chosen]
         if self.cleaned_data.get("caution") and all(reasons):
             self.add_error("caution", " ".join(reasons) or "Choose a reward model: rules are sure of themselves")
@@ -309,6 +330,10 @@ class RunForm(forms.Form):
                 self.add_error(name, problem)
             else:
                 self.add_error(None, f"{name} {problem}")
+
+
+def _accuracy_in_words(accuracy: dict[str, Any]) -> str:
+    return f"accuracy {accuracy['value']:.2f} (n = {accuracy['n']:,} pairs)" if accuracy.get("value") else ""
 
 
 def _field(name: str, option: Option, usual: Any) -> forms.Field:

@@ -5,9 +5,10 @@ from itertools import islice
 from typing import Any
 
 from labeling.preferences.models import Snapshot
-from labeling.preferences.views_of_snapshots import rows_in, rows_to_train_on
+from labeling.preferences.views_of_snapshots import axes_rated_in, rows_in, rows_to_train_on
 from training.runs.catalogue import defaults, view_of
 
+PREFERENCE = "preference"  # the axis of rankings: which one people prefer altogether
 MAX_ROWS_READ = 20_000  # of a snapshot so large and so uneven the recipe says it itself
 
 
@@ -17,6 +18,8 @@ def why_nothing_to_learn(snapshot: Snapshot, kind: str, spec: dict[str, Any]) ->
     Takes options that `check_spec` found right. Reads rows until it has seen enough, of nearly all snapshots the first few.
     """
     view = view_of(kind, spec)
+    if spec.get("axes"):
+        return _no_ratings(snapshot, spec["axes"])
     if view == "preference":
         if snapshot.n_pairs:
             return ""
@@ -30,6 +33,26 @@ def why_nothing_to_learn(snapshot: Snapshot, kind: str, spec: dict[str, Any]) ->
         return _one_sided(snapshot, _seen(rows, "label", lambda seen: len(seen) > 1))
     except FileNotFoundError:
         return f"the files of {snapshot} are gone: bring them back from a backup, or freeze again"
+
+
+def _no_ratings(snapshot: Snapshot, axes: list[str]) -> str:
+    if PREFERENCE in axes and not snapshot.n_pairs:
+        return f"{snapshot} holds no pairs of rankings: leave {PREFERENCE} out of the axes, or freeze one with rankings in it"
+    wanted = set(axes) - {PREFERENCE}
+    try:
+        seen, n_rows = set(), 0
+        for axis in islice(axes_rated_in(snapshot, "train"), MAX_ROWS_READ):
+            seen.add(axis)
+            n_rows += 1
+            if wanted <= seen:
+                return ""
+    except FileNotFoundError:
+        return f"the files of {snapshot} are gone: bring them back from a backup, or freeze again"
+    if wanted <= seen or n_rows == MAX_ROWS_READ:
+        return ""
+    there = f"only on {', '.join(sorted(seen))}" if seen else "on no axis at all"
+    missing = ", ".join(sorted(wanted - seen))
+    return f"{snapshot} compares no two completions to train on by {missing}, {there}: ask for ratings in the feedback form and freeze again"
 
 
 def why_nothing_to_read(snapshot: Snapshot, view: str) -> str:

@@ -1,6 +1,6 @@
 """What the report of a reward model asks of its pairs beyond what the loss needs: who said what, shown how, of which prompt."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any
 
@@ -8,6 +8,7 @@ from labeling.annotation.models import Task
 from labeling.preferences.compared import Compared, compared_pairs
 from labeling.preferences.models import Snapshot
 from labeling.preferences.parts import pair_id
+from labeling.preferences.views_of_snapshots import rows_to_train_on
 from labeling.preferences.views_out.trl import preference
 
 REPORTED = ("reward", "reward_head")  # kinds of run whose result holds a report
@@ -26,6 +27,15 @@ def rows_to_report_on(snapshot: Snapshot, split: str) -> Iterator[Row]:
         tags = _tags({compared.task for _, compared in batch if compared})
         for pair, compared in batch:
             yield preference(pair) | {"id": pair["id"]} | _reported(pair, compared, tags)
+
+
+def rows_by_axis(snapshot: Snapshot, split: str, axes: Collection[str]) -> Iterator[Row]:
+    """The pairs of these axes that completions were rated on, with the tags that their prompts have now."""
+    rows = (row for row in rows_to_train_on(snapshot, "preference_by_axis", split) if row["axis"] in axes)
+    while batch := list(islice(rows, BATCH)):
+        tags = _tags({row["task"] for row in batch})
+        for row in batch:
+            yield row | {"tags": tags.get(row["task"])}
 
 
 def _reported(pair: Row, compared: Compared | None, tags: dict[str, list[str]]) -> Row:

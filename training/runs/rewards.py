@@ -27,13 +27,20 @@ def why_no_caution(model: ModelVersion) -> str:
     return ""
 
 
+def axes_of(model: ModelVersion) -> list[str]:
+    """The axes of a reward model that has several; else none."""
+    axes = (model.lineage.get("options") or {}).get("axes") or []
+    return axes if len(axes) > 1 else []
+
+
 def check_rewards(
     project: Project, given: Any, kind: str = "", *, may_be_none: bool = False
 ) -> tuple[list[Reward], list[ModelVersion], dict[str, str]]:
     """Rewards as a run keeps them, the reward models among them, and what is wrong, by name of the field.
 
     `given` is a list of `{"model": id or key}`, `{"rule": "length:target=60"}` or `{"function": "package.module.name"}`,
-    each with a `weight` (default 1); a model may have `caution`, the standard deviations taken off. Of a reward model its id and key are kept. Text goes to a reward model's own
+    each with a `weight` (default 1); a model may have `caution`, the standard deviations taken off, and
+    `axis`, the one of several axes that counts. Of a reward model its id and key are kept. Text goes to a reward model's own
     tokenizer, so its base may be another than the policy's.
     With `may_be_none` there may be no rewards at all.
     """
@@ -60,11 +67,17 @@ def check_rewards(
         reward: Reward = {source: item[source], "weight": float(weight)}
         if source == "model":
             model, problem = _reward_model(project, item["model"])
-            if model in models:
+            axis = item.get("axis") or ""
+            if any((reward.get("model"), reward.get("axis", "")) == (model and model.pk, axis) for reward in kept):
                 problem = f"{model.key} is there twice"
             if model is not None and not problem:
-                models.append(model)
-                reward = {"model": model.pk, "key": model.key, "weight": float(weight)}
+                if axis and axis not in axes_of(model):
+                    there = f"choose from {', '.join(axes_of(model))}" if axes_of(model) else "it has one reward alone"
+                    wrong[f"{here}.axis"] = f"{axis!r} is no axis of {model.key}: {there}"
+                    continue
+                if model not in models:
+                    models.append(model)
+                reward = {"model": model.pk, "key": model.key, **({"axis": axis} if axis else {}), "weight": float(weight)}
                 if caution := item.get("caution"):
                     try:
                         reward["caution"] = check_caution(model.key, caution)
@@ -74,6 +87,9 @@ def check_rewards(
                     if reason:
                         wrong[f"{here}.caution"] = reason
                         continue
+        elif item.get("axis"):
+            wrong[f"{here}.axis"] = "is for reward models alone"
+            continue
         elif item.get("caution"):
             wrong[f"{here}.caution"] = "is for reward models alone: a rule or function is sure of itself"
             continue
@@ -123,7 +139,8 @@ def rewards_of(run: Run) -> dict[str, list[Any]]:
             model = models[reward["model"]]
             base = f",base={folder_of(model.base)}" if model.base else ""
             caution = f",caution={reward['caution']:g}" if reward.get("caution") else ""
-            entries.append(f"model:{folder_of(model)}{base}{caution}")
+            axis = f",axis={reward['axis']}" if reward.get("axis") else ""
+            entries.append(f"model:{folder_of(model)}{base}{axis}{caution}")
         elif "function" in reward:
             entries.append(f"function:{reward['function']}")
         else:

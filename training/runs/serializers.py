@@ -20,6 +20,7 @@ class NewRewardSerializer(StrictSerializer):
         "one-paragraph), repetition[:n=3]",
     )  # fmt: skip
     function = Text(max_length=200, required=False, help_text="dotted name of a function that the operator allows")
+    axis = Text(max_length=60, required=False, help_text="of a reward model with several axes: the one that counts, instead of all by their weights")
     weight = Number(default=1.0, help_text="of this reward in the sum that is trained on")
     caution = Number(
         required=False, help_text="of a reward model that knows how sure it is: standard deviations taken off its reward, 0 to 10"
@@ -62,6 +63,7 @@ class RunRewardSerializer(serializers.Serializer):
     key = serializers.SerializerMethodField(help_text="key of the reward model")
     rule = serializers.SerializerMethodField()
     function = serializers.SerializerMethodField()
+    axis = serializers.CharField(default="", help_text="of a reward model with several axes; empty: all by their weights")
     weight = serializers.FloatField()
     caution = serializers.FloatField(default=0.0, help_text="standard deviations taken off a reward model's reward")
 

@@ -27,10 +27,6 @@ class Axes:
     shares: tuple[float, ...]
     weight: torch.Tensor
 
-    def weighed(self) -> torch.Tensor:
-        """The head of the model itself: the axes' heads by their shares, of shape (1, hidden)."""
-        return torch.tensor([self.shares], dtype=torch.float32) @ self.weight
-
     def head(self, name: str) -> torch.Tensor:
         """One axis' score head, of shape (1, hidden). Raises ModelFilesError naming the axes there are."""
         if name not in self.names:

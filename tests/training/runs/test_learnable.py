@@ -165,3 +165,43 @@ def test_options_that_neither_kind_can_have_are_refused_first(freeze, tiny, lead
     assert "spec.labels_from" in refusal("kto", snapshot, tiny, lead, labels_from=["pairs"])
     fields = refusal("kto", snapshot, tiny, lead, per_device_train_batch_size=1)
     assert "between 2 and" in fields["spec.per_device_train_batch_size"]
+
+
+# --- reward models of several axes ----------------------------------------------------------------
+def rated(lease):
+    """What is ranked first is rated lower on tone: one head could not learn both."""
+    return {"ratings": {"a": {"facts": 5, "tone": 1}, "b": {"facts": 3, "tone": 3}, "c": {"facts": 1, "tone": 5}}}
+
+
+@pytest.fixture
+def rated_snapshot(freeze, monkeypatch):
+    scales = {axis: {"low": 1, "high": 5} for axis in ("facts", "tone", "length")}
+    monkeypatch.setitem(FORM, "ratings", scales)
+    return freeze(rated)
+
+
+def test_an_axis_that_nobody_rated_is_refused_by_name(rated_snapshot, tiny, lead):
+    said = refusal("reward", rated_snapshot, tiny, lead, sample_every_steps=None, axes=["facts", "length"])["snapshot"]
+    assert "by length, only on facts, tone" in said
+    assert "twice" in refusal("reward", rated_snapshot, tiny, lead, sample_every_steps=None, axes=["tone", "tone"])["spec.axes"]
+    assert "one weight for each" in refusal("reward", rated_snapshot, tiny, lead, sample_every_steps=None, axes=["tone"], axis_weights=[1, 2])["spec.axis_weights"]
+    assert "ensemble" in refusal("reward", rated_snapshot, tiny, lead, sample_every_steps=None, axes=["tone"], n_heads=2)["spec.n_heads"]
+
+
+def test_ratings_become_a_reward_model_of_several_axes(rated_snapshot, tiny, lead, client):
+    client.force_login(lead)
+    page = client.get(f"/projects/{rated_snapshot.project.slug}/runs/new/?kind=reward")
+    assert [value for value, _ in page.context["form"]["option_axes"].field.choices] == ["preference", "facts", "tone", "length"]
+    run = run_of("reward", rated_snapshot, tiny, lead, axes=["preference", "facts", "tone"], sample_every_steps=None)
+    folder = write_inputs(run)
+    rows = [json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()]
+    by_axis = {axis: [row for row in rows if row["axis"] == axis] for axis in ("preference", "facts", "tone")}
+    assert len(rows) == sum(map(len, by_axis.values())) and len({len(found) for found in by_axis.values()}) == 1
+    assert all(row["tags"] is not None for row in by_axis["tone"])
+    watch_run(claim_next_run(owner="test"))
+    run.refresh_from_db()
+    assert run.state == Run.State.DONE, run.error
+    model = run.output_model
+    assert "reward_axes.safetensors" in model.files and model.metrics["accuracy_on/tone"]["n"] > 0
+    shown = client.get(f"/projects/{rated_snapshot.project.slug}/runs/{run.pk}/report/").content.decode()
+    assert "Its axes" in shown and "facts and tone" in shown

@@ -198,7 +198,6 @@ def test_caution_reaches_the_recipe_and_is_read_over_rest(filled_project, base, 
         ("grpo", {"model": "support-reward@1", "caution": 1}, {"adapter_model.safetensors": "0"}, "doesn't know how sure it is"),
         ("grpo", {"model": "support-reward@1", "caution": 11}, None, "a number from 0 to 10"),
         ("grpo", {"model": "support-reward@1", "caution": "x"}, None, "a number from 0 to 10"),
-        ("ppo", {"model": "support-reward@1", "caution": 1}, None, "PPO hangs LoRA reward models"),
         ("grpo", {**RULE, "caution": 1}, None, "for reward models alone"),
     ],
 )
@@ -208,6 +207,41 @@ def test_caution_that_cannot_work_is_refused_by_name(filled_project, lead, base,
     with pytest.raises(BadSpec) as refusal:
         create_run(project=filled_project, kind=kind, created_by=lead, model=base, inputs={"rewards": [reward]})
     assert said in refusal.value.fields["inputs.rewards.0.caution"]
+
+
+def test_each_axis_of_a_reward_model_can_be_a_reward_of_its_own(client, filled_project, base, reward_model, lead):
+    def start(*rewards):
+        return create_run(
+            project=filled_project, kind="grpo", created_by=lead, model=base, inputs={"rewards": list(rewards)},
+            spec={"per_device_train_batch_size": 2, "num_generations": 2},
+        )  # fmt: skip
+
+    def refused(*rewards):
+        with pytest.raises(BadSpec) as refusal:
+            start(*rewards)
+        return refusal.value.fields
+
+    tone, facts = ({"model": reward_model.key, "axis": axis} for axis in ("tone", "facts"))
+    assert "one reward alone" in refused(tone)["inputs.rewards.0.axis"]
+    assert "for reward models alone" in refused({**RULE, "axis": "tone"})["inputs.rewards.0.axis"]
+    reward_model.lineage = {"options": {"axes": ["tone", "facts"]}}
+    reward_model.metrics = {"accuracy_on/tone": {"value": 0.8, "n": 40}}
+    reward_model.save()
+    assert "choose from tone, facts" in refused({**tone, "axis": "length"})["inputs.rewards.0.axis"]
+    assert "twice" in refused(tone, tone)["inputs.rewards.1.model"]
+    spec = yaml.safe_load((write_inputs(start(tone, facts, {"model": reward_model.key})) / "spec.yaml").read_text())
+    assert [entry.partition(",axis=")[2] for entry in spec["rewards"]] == ["tone", "facts", ""]
+
+    client.force_login(lead)
+    page = client.get("/projects/support/runs/new/?kind=grpo").content.decode()
+    assert f"{reward_model.key} on tone" in page and "accuracy 0.80 (n = 40 pairs)" in page
+    sent = {"kind": "grpo", "model": base.pk, f"reward_{reward_model.pk}_1": "2", "rules": "repetition"}
+    sent |= {"option_num_generations": "2", "other_options": "per_device_train_batch_size: 2"}
+    shown = client.get(client.post("/projects/support/runs/new/", sent).url).content.decode()
+    assert Run.objects.latest("pk").inputs["rewards"][0] == {
+        "model": reward_model.pk, "key": reward_model.key, "axis": "facts", "weight": 2.0,
+    }  # fmt: skip
+    assert f"{reward_model.key}</a> on facts" in shown
 
 
 def test_the_form_is_cautious_with_models_that_know_how_sure_they_are(client, filled_project, base, ensemble, lead):
@@ -281,7 +315,7 @@ def test_a_run_with_rewards_is_started_and_read_over_rest(filled_project, base, 
     caller = Caller(engineer)
     answer = caller.post("projects/support/runs/", body)
     assert answer.status_code == 201, answer.json()
-    nothing = {"model": None, "key": None, "rule": None, "function": None, "caution": 0.0}
+    nothing = {"model": None, "key": None, "rule": None, "function": None, "axis": "", "caution": 0.0}
     assert answer.json()["rewards"] == [
         {**nothing, "model": str(reward_model.pk), "key": reward_model.key, "weight": 0.5},
         {**nothing, "rule": "format:json", "weight": 1.0},
