@@ -20,6 +20,7 @@ from labeling.webhooks import api as webhooks
 from training.endpoints import api as endpoints
 from training.loop import api as loop
 from training.registry import api as registry
+from training.registry import api_files as registry_files
 from training.runs import api as runs
 
 # Its script is a request of its own, so the policy on scripts stays strict; its page has a style element.
@@ -103,6 +104,8 @@ urlpatterns = [
     path("endpoints/<str:endpoint_id>/", endpoints.EndpointView.as_view(), name="endpoint"),
     path("models/", registry.ModelsView.as_view(), name="models"),
     path("models/<str:model_id>/", registry.ModelView.as_view(), name="model"),
+    path("models/<str:model_id>/archive/", registry_files.ModelArchiveView.as_view(), name="model_archive"),
+    path("models/<str:model_id>/files/<path:file>", registry_files.ModelFileView.as_view(), name="model_file"),
     path("models/<str:model_id>/card/", registry.ModelCardView.as_view(), name="model_card"),
     path("models/<str:model_id>/report/", registry.ModelReportView.as_view(), name="model_report"),
     path("models/<str:model_id>/terms/", registry.ModelTermsView.as_view(), name="model_terms"),

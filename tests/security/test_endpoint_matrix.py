@@ -56,7 +56,8 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     lease = take_lease(project=project, annotator=annotator)
     base = ModelVersion.objects.create(name="small", version=1, key="small@1", kind="base", folder="x")
     model = ModelVersion.objects.create(
-        name="p", version=1, key="p@1", kind="policy", project=project, base=base, parent=base, snapshot=snapshot, folder="x"
+        name="p", version=1, key="p@1", kind="policy", project=project, base=base, parent=base, snapshot=snapshot, folder="x",
+        files={"config.json": "0" * 64},
     )  # fmt: skip
     result = {"report": small_report()}
     run = Run.objects.create(project=project, kind="reward", model=base, output_model=model, result=result)
@@ -80,7 +81,7 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
         "endpoint_id": Endpoint.objects.create(project=project, name="gpu", model=base, url="https://127.0.0.1/v1", served_model="m").pk,
         "webhook_id": webhook.pk, "delivery_id": delivery.pk,
         "pool_id": create_pool(project=project, name="Law", skills=["law"]).pk,
-        "gold_id": gold.pk, "username": reviewer.username,
+        "gold_id": gold.pk, "username": reviewer.username, "file": "config.json",
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
         "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
 
+from training.client._download import Download
 from training.client.errors import ApiError, ConnectionFailed, error_of
 
 # The server, or a proxy before it, is not able to answer now.
@@ -126,6 +127,33 @@ class Connection:
                         raise error
                     attempt += 1
             self._pause(attempt - 1 if attempt else 0, response)
+
+    def _fetch(
+        self, path: str, params: Mapping[str, str], download: Download, report: Callable[[int, int | None], None]
+    ) -> bool:
+        """Receive a file over as many connections as it takes; False where the target is the server's file already."""
+        failures = 0  # since something arrived last
+        while True:
+            before = download.received
+            try:
+                with self._stream(path, params, download.headers()) as response:
+                    if response.status_code == 304:
+                        return False
+                    if response.status_code != 416:
+                        download.receive(response, report)
+                        return True
+                    # Nothing is left to send, or the part is of another file.
+                    if download.is_whole(response):
+                        return True
+                    download.restart()
+                    failures += 1
+            except httpx.TransportError as error:
+                failures = 0 if download.received > before else failures + 1
+                if failures > self._retries:
+                    raise ConnectionFailed(f"GET {path}: {error}") from error
+                self._pause(failures)
+            if failures > self._retries:
+                raise ConnectionFailed(f"GET {path}: the server refuses every range of it")
 
     def _pause(self, attempt: int, response: httpx.Response | None = None) -> None:
         """Wait as long as the server asks for, or twice as long as the last time, with some spread."""

@@ -8,12 +8,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
-
 from training.client._connection import JSON, Connection, part
 from training.client._download import Download
 from training.client._optional import needed
-from training.client.errors import ConnectionFailed, JobFailed
+from training.client.errors import JobFailed
 from training.client.types import Freeze, Snapshot
 
 Kind = Literal["jsonl", "jsonl.gz", "parquet", "csv", "csv.gz", "json", "settings.json", "config.xml"]
@@ -103,28 +101,8 @@ class SnapshotCalls(Connection):
         target = Path(path or f"{split}.{fmt}")
         download = Download(target, reuse=reuse)
         url = f"snapshots/{part(snapshot_id)}/{part(split)}.{part(fmt)}"
-        failures = 0  # since something arrived last
-        while True:
-            before = download.received
-            try:
-                with self._stream(url, {"view": view} if view else {}, download.headers()) as response:
-                    if response.status_code == 304:
-                        return target
-                    if response.status_code != 416:
-                        download.receive(response, report)
-                        break
-                    # Nothing is left to send, or the part is of another file.
-                    if download.is_whole(response):
-                        break
-                    download.restart()
-                    failures += 1
-            except httpx.TransportError as error:
-                failures = 0 if download.received > before else failures + 1
-                if failures > self._retries:
-                    raise ConnectionFailed(f"GET {url}: {error}") from error
-                self._pause(failures)
-            if failures > self._retries:
-                raise ConnectionFailed(f"GET {url}: the server refuses every range of it")
+        if not self._fetch(url, {"view": view} if view else {}, download, report):
+            return target
         return download.finish(sha256)
 
     def to_datasets(

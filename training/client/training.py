@@ -1,10 +1,13 @@
 """Models, runs and iterations."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from training.client._connection import JSON, Connection, part
+from training.client._download import Download
 from training.client.types import RunEvent
 
 # States in which a run will not change any more, until somebody resumes it.
@@ -42,6 +45,33 @@ class TrainingCalls(Connection):
         with self._stream(f"models/{part(model_id)}/card/", {}, {}) as response:
             response.read()
             return response.text
+
+    def download_model(
+        self, model_id: str, path: str | PathLike[str], report: Callable[[int, int | None], None] = lambda received, total: None
+    ) -> Path:
+        """The model as a repository of the Hugging Face hub, in a tar at `path`, which is there only when it is whole.
+
+        It begins anew where it breaks off: `download_model_file` goes on, file by file.
+        """
+        download = Download(Path(path))
+        self._fetch(f"models/{part(model_id)}/archive/", {}, download, report)
+        return download.finish(None)
+
+    def download_model_file(
+        self,
+        model_id: str,
+        file: str,
+        path: str | PathLike[str] | None = None,
+        report: Callable[[int, int | None], None] = lambda received, total: None,
+    ) -> Path:
+        """One of the model's `files`, such as its GGUF, to `path` (default: its own name here), checked by its SHA-256."""
+        target = Path(path or Path(file).name)
+        download = Download(target, reuse=True)
+        known = self.model(model_id)["files"].get(file)
+        url = "/".join(map(part, file.split("/")))
+        if not self._fetch(f"models/{part(model_id)}/files/{url}", {}, download, report):
+            return target
+        return download.finish(known)
 
     def import_model(self, slug: str, **fields: Any) -> JSON:
         """From a folder of the server that its operator allows; `fields` are folder, name, kind, licence, base and more."""

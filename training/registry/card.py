@@ -23,7 +23,7 @@ HEAD = "reward_head"  # a linear head on the base's hidden states: no library bu
 ADAPTERS = {"dora": "DoRA", "rslora": "rank-stabilised LoRA"}
 MACHINES = ("simulated", "model")
 MOST_OPTIONS = 60
-TASKS = {"policy": "text-generation", "base": "text-generation", "reward": "text-classification"}
+TASKS = {"policy": "text-generation", "base": "text-generation", "gguf": "text-generation", "reward": "text-classification"}
 
 
 def card_of(model: ModelVersion) -> str:
@@ -58,10 +58,10 @@ def _head(model: ModelVersion, lineage: Lineage) -> dict[str, Any]:
     if model.base:
         head["base_model"] = model.base.source or model.base.key
         if model.lineage.get("recipe") != HEAD:
-            head["base_model_relation"] = "adapter" if model.is_adapter else "finetune"
+            head["base_model_relation"] = _relation(model)
     if lineage.snapshots:
         head["datasets"] = [f"{snapshot.project.slug}/snapshot-{snapshot.number}" for snapshot in lineage.snapshots]
-    head["library_name"] = "peft" if model.is_adapter else "prefloop" if model.lineage.get("recipe") == HEAD else "transformers"
+    head["library_name"] = _library(model)
     if model.kind in TASKS:
         head["pipeline_tag"] = TASKS[model.kind]
     recipe = model.lineage.get("recipe")
@@ -75,12 +75,33 @@ def _head(model: ModelVersion, lineage: Lineage) -> dict[str, Any]:
                     {
                         "task": {"type": TASKS.get(model.kind, "text-generation")},
                         "dataset": {"name": dataset, "type": "preference"},
-                        "metrics": [{"type": metric, "name": metric, "value": round(figure["value"], 6)} for metric, figure in results],
+                        "metrics": [_result(metric, figure) for metric, figure in results],
                     }
                 ],
             }
         ]
     return head
+
+
+def _relation(model: ModelVersion) -> str:
+    """What it is to its base model, in the hub's words."""
+    if model.kind == ModelVersion.Kind.GGUF:
+        return "quantized"
+    if model.is_adapter:
+        return "adapter"
+    return "merge" if model.lineage.get("recipe") == "merge" else "finetune"
+
+
+def _library(model: ModelVersion) -> str:
+    if model.kind == ModelVersion.Kind.GGUF:
+        return "gguf"
+    return "peft" if model.is_adapter else "prefloop" if model.lineage.get("recipe") == HEAD else "transformers"
+
+
+def _result(metric: str, figure: dict[str, Any]) -> dict[str, Any]:
+    """A figure as the hub's model-index takes it; n and interval are in its `args`, which are free."""
+    told = {name: figure[name] for name in ("n", "low", "high") if isinstance(figure.get(name), int | float)}
+    return {"type": metric, "name": metric, "value": round(figure["value"], 6), **({"args": told} if told else {})}
 
 
 def _measured(model: ModelVersion) -> ModelVersion:
@@ -99,9 +120,11 @@ def _figures(model: ModelVersion) -> list[tuple[str, dict[str, Any]]]:
 
 # --- the text -----------------------------------------------------------------------------------
 def _about(model: ModelVersion) -> str:
-    what = {"policy": "A policy", "reward": "A reward model", "base": "A base model"}[model.kind]
+    what = {"policy": "A policy", "reward": "A reward model", "base": "A base model", "gguf": "A policy for serving"}[model.kind]
     words = [what]
-    if model.is_adapter:
+    if model.kind == ModelVersion.Kind.GGUF:
+        words.append(f"as one GGUF file, quantised from {plain(model.parent.key) if model.parent else 'its original'}")
+    elif model.is_adapter:
         kind = (model.lineage.get("options") or {}).get("adapter_kind")
         words.append(f"as a {ADAPTERS.get(kind, 'LoRA')} adapter on {plain(model.base.key) if model.base else 'its base'}")
     elif model.base:
@@ -174,7 +197,9 @@ def _evaluation(model: ModelVersion) -> str:
         [
             "## How it was evaluated",
             *([f"Measured on {plain(_measured(model).key)}, the adapter that was merged."] if _measured(model) != model else []),
-            "On pairs that were held out by prompt group, so that no prompt, nor one nearly alike, was trained on.",
+            "Against the original, on its completions of held-out prompts: `kl/per_token` is KL(original, quantised) in nats."
+            if model.kind == ModelVersion.Kind.GGUF
+            else "On pairs that were held out by prompt group, so that no prompt, nor one nearly alike, was trained on.",
             table(("figure", "value", "95 % interval", "n", "interval by"), rows),
         ]
     )
@@ -196,6 +221,8 @@ def known_limits(model: ModelVersion, lineage: Lineage) -> Iterable[str]:
     """What it is for, and what speaks against relying on it, as far as counting can tell."""
     if model.kind == ModelVersion.Kind.REWARD:
         yield "It orders completions as its annotators would. Its numbers mean nothing by themselves, and nothing far from its data."
+    elif model.kind == ModelVersion.Kind.GGUF:
+        yield "It is for serving what it was quantised from: nothing is trained from it, and that model's limits are its own."
     elif model.kind == ModelVersion.Kind.POLICY:
         yield "It is for prompts like those it was trained on. It was not checked for facts, for safety, or on other prompts."
     for snapshot_id, held in withdrawn_rows_in(lineage.snapshots).items():

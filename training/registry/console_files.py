@@ -28,14 +28,14 @@ TERMS = ("licence", "licence_url", "fee_due", "acceptance_due", "output_restrict
 MOST_OPENED = 50
 
 
-def _find(request: HttpRequest, project: Project, model_id: int) -> ModelVersion:
+def find_model(request: HttpRequest, project: Project, model_id: int) -> ModelVersion:
     return get_object_or_404(models_visible_to(request.user).filter(pk__in=models_of(project)), pk=model_id)
 
 
 @require_safe
 @console_page()
 def card(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
-    found = _find(request, project, model_id)
+    found = find_model(request, project, model_id)
     _, _, text = body_of(card_of(found)).partition("\n")
     return show(request, "console/registry/card.html", project, model=found, text=text)
 
@@ -43,7 +43,7 @@ def card(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
 @require_safe
 @console_page()
 def card_file(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
-    found = _find(request, project, model_id)
+    found = find_model(request, project, model_id)
     name = f"{found.name}-{found.version}-README.md"
     return HttpResponse(
         card_of(found), content_type="text/markdown; charset=utf-8",
@@ -54,7 +54,7 @@ def card_file(request: HttpRequest, project: Project, model_id: int) -> HttpResp
 @require_safe
 @console_page()
 def verified(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
-    found = _find(request, project, model_id)
+    found = find_model(request, project, model_id)
     checked = list(verify(found))
     is_good = not any(one.problem for one in checked)
     return show(request, "console/registry/verified.html", project, model=found, checked=checked, is_good=is_good)
@@ -63,7 +63,7 @@ def verified(request: HttpRequest, project: Project, model_id: int) -> HttpRespo
 @require_http_methods(["GET", "HEAD", "POST"])
 @console_page(to_change=STEERING)
 def terms(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
-    found = _find(request, project, model_id)
+    found = find_model(request, project, model_id)
     may = may_change_terms(request, found)
     if request.method == "POST" and not may:
         return refused(request, project)

@@ -13,6 +13,7 @@ class ModelVersion(models.Model):
         BASE = "base", "base model"
         POLICY = "policy", "policy"
         REWARD = "reward", "reward model"
+        GGUF = "gguf", "GGUF file"  # for serving alone: no run starts from it
 
     class Stage(models.TextChoices):
         CANDIDATE = "candidate", "candidate"

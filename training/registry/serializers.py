@@ -30,7 +30,10 @@ class NewModelSerializer(WantedTermsSerializer):
 class NewImportedModelSerializer(WantedTermsSerializer):
     folder = Text(max_length=500, help_text="on the server, below a folder that the operator allows")
     name = serializers.RegexField(r"^[a-z0-9][a-z0-9._-]{0,99}\Z", help_text="small letters, digits, . _ -")
-    kind = serializers.ChoiceField(ModelVersion.Kind.choices, help_text="base: operators alone, for all projects")
+    kind = serializers.ChoiceField(
+        [choice for choice in ModelVersion.Kind.choices if choice[0] != ModelVersion.Kind.GGUF],
+        help_text="base: operators alone, for all projects",
+    )
     licence = Text(max_length=80)
     base = Text(max_length=120, required=False, allow_null=True, help_text="of an adapter: id or key of its base model")
     source = Text(max_length=200, allow_blank=True, default="")
@@ -45,7 +48,7 @@ class StageSerializer(StrictSerializer):
 class ModelReferenceSerializer(serializers.Serializer):
     id = serializers.CharField(source="pk")
     key = serializers.CharField()
-    kind = serializers.CharField(help_text="base, policy or reward")
+    kind = serializers.CharField(help_text="base, policy, reward or gguf")
 
 
 class TermsSerializer(serializers.Serializer):

@@ -23,8 +23,8 @@ def folder_of(model: ModelVersion) -> Path:
     return Path(settings.HOME) / model.folder
 
 
-def hash_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a model folder. Raises NoSuchModelFiles and UnsafeModelFiles."""
+def hash_files(folder: Path, *, weights: str = ".safetensors") -> dict[str, str]:
+    """SHA-256 of each file of a model folder. Raises UnsafeModelFiles, and NoSuchModelFiles unless a file ends on `weights`."""
     if not folder.is_dir():
         raise NoSuchModelFiles(f"There is no model folder at {folder}")
     files: dict[str, str] = {}
@@ -37,8 +37,8 @@ def hash_files(folder: Path) -> dict[str, str]:
             )
         with open(path, "rb") as file:
             files[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-    if not any(name.endswith(".safetensors") for name in files):
-        raise NoSuchModelFiles(f"{folder} holds no .safetensors weights")
+    if not any(name.endswith(weights) for name in files):
+        raise NoSuchModelFiles(f"{folder} holds no {weights} weights")
     return files
 
 
@@ -97,7 +97,8 @@ def register_trained_model(
     base = parent.base if parent.is_adapter else parent
     return _create(
         name=name, kind=kind, project=project, parent=parent, base=base, snapshot=snapshot, folder=folder,
-        is_adapter=is_adapter, licence=parent.licence, files=hash_files(Path(settings.HOME) / folder),
+        is_adapter=is_adapter, licence=parent.licence,
+        files=hash_files(Path(settings.HOME) / folder, weights=".gguf" if kind == ModelVersion.Kind.GGUF else ".safetensors"),
         metrics=metrics, lineage=lineage, **_terms_with_it(parent, base, teacher),
     )  # fmt: skip
 

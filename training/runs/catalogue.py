@@ -188,6 +188,7 @@ KINDS: dict[str, Kind] = {
         label="sample completions",
         help="Completions of the project's prompts from a policy.",
         needs_snapshot=False,
+        model_kinds=("base", "policy", "gguf"),  # a GGUF file where an endpoint serves it
         options={
             "completions_per_prompt": Option(int, "completions of each prompt", 1, 64),
             "temperature": Option(float, "0 is greedy", 0.0, 5.0),
@@ -421,6 +422,25 @@ KINDS: dict[str, Kind] = {
         model_kinds=("policy",),
         options={"dtype": Option(str, "of the merged weights", choices=("base", "float32", "bfloat16"))},
     ),
+    "gguf": Kind(
+        label="write a GGUF file",
+        help="A policy as one quantised file for small machines, and what quantising costs on held-out prompts.",
+        needs_snapshot=False,
+        prompt_splits=("eval",),
+        makes="gguf",
+        options={
+            "quantisation": Option(
+                str, "bits of a weight: 16, 8.5, 6, 5.5, 5, 4.5", choices=("f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+            ),
+            "completions_per_prompt": Option(int, "completions of each held-out prompt to compare on", 1, 64),
+            "temperature": Option(float, "of these; 0 is greedy", 0.0, 5.0),
+            "max_new_tokens": Option(int, "longest completion, in tokens", 1, 8192),
+            "max_prompts": Option(int, "compare on so many held-out prompts, drawn at random", 1, 100_000),
+            "max_prompt_length": Option(int, "longer prompts, in tokens, are left out and counted", 1, 32_768),
+            "batch_size": BATCH,
+            "seed": SEED,
+        },
+    ),
     "explain": Kind(
         label="explain a reward",
         help="Which tokens and sentences of a completion its reward comes from, and why another one has more.",
@@ -436,7 +456,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-NOT_OPTIONS = ("model", "base", "adapter", "run_dir", "cache", "rewards", "reward_weights", "preamble")
+NOT_OPTIONS = ("model", "base", "adapter", "run_dir", "cache", "rewards", "reward_weights", "preamble", "name", "licence")
 
 
 @cache

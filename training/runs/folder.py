@@ -103,6 +103,8 @@ def write_inputs(run: Run, at_endpoint: dict[str, Any] | None = None) -> Path:
     if KINDS[run.kind].explains and run.model.base:
         spec = {**spec, "model": str(folder_of(run.model)), "base": str(folder_of(run.model.base))}
         spec.pop("adapter", None)
+    if run.kind == "gguf":  # the file says what it is
+        spec |= {"name": run.model.key, "licence": run.model.terms_of.licence or run.model.licence}
     if run.kind == "reward_head":
         spec["cache"] = str(Path(settings.HOME) / "cache" / "embeddings.sqlite3")
         (Path(settings.HOME) / "cache").mkdir(exist_ok=True)

@@ -57,6 +57,7 @@ MAIN_OPTIONS = {
     "rloo": ("beta", "learning_rate", "max_steps", "num_generations", "max_completion_length", "adapter_rank"),
     "merge": ("dtype",),
     "distill": ("preamble", "loss", "written_by", "learning_rate", "max_steps", "max_completion_length", "adapter_rank", *LAUNCH_OPTIONS),
+    "gguf": ("quantisation", "max_new_tokens", "max_prompts"),
     "evaluate": ("completions_per_prompt", "temperature", "max_new_tokens", "max_prompts"),
     "ppo": ("beta", "learning_rate", "max_steps", "num_iterations", "max_completion_length", "adapter_rank"),
 }

@@ -89,6 +89,8 @@ def create_run(
         wrong["model"] = "belongs to another project"
     elif model.kind not in known.model_kinds:
         wrong["model"] = f"must be a {' or '.join(known.model_kinds)} model; {model.key} is a {model.kind} model"
+    elif model.kind == ModelVersion.Kind.GGUF and not inputs.get("endpoint"):
+        wrong["model"] = f"{model.key} is a file for serving: enter an endpoint that serves it, or choose {model.parent.key}"
     elif known.needs_adapter and not model.is_adapter:
         wrong["model"] = f"must be an adapter; {model.key} is a whole model"
     if kind == "sample":

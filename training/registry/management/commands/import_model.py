@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("folder", help="absolute, or below one of the allowed folders")
         parser.add_argument("--name", required=True, help="small letters, digits, . _ -")
         parser.add_argument("--licence", required=True, help="its name, such as Apache-2.0")
-        parser.add_argument("--kind", choices=ModelVersion.Kind.values, help="default: base, and policy with --project")
+        parser.add_argument("--kind", choices=["base", "policy", "reward"], help="default: base, and policy with --project")
         parser.add_argument("--project", help="short name of the project that it is of; base models are for all")
         parser.add_argument("--base", metavar="KEY", help="of an adapter: its base model, as name@version")
         parser.add_argument("--source", default="", help="where it comes from, such as its name on the hub")
