@@ -111,6 +111,9 @@ urlpatterns = [
     path("models/<str:model_id>/terms/", registry.ModelTermsView.as_view(), name="model_terms"),
     path("models/<str:model_id>/verify/", registry.VerifyModelView.as_view(), name="verify_model"),
     path("projects/<slug:slug>/lineage/", registry.LineageView.as_view(), name="lineage"),
+    path(
+        "projects/<slug:slug>/models/<str:model_id>/terms/", registry_files.AcceptedTermsView.as_view(), name="accepted_terms"
+    ),
     path("projects/<slug:slug>/models/import/", registry.ImportModelView.as_view(), name="import_model"),
     path("runs/<str:run_id>/", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/events/", runs.RunEventsView.as_view(), name="run_events"),

@@ -32,6 +32,14 @@ class TrainingCalls(Connection):
         """`fields`: licence, licence_url, fee_due, acceptance_due, output_restrictions."""
         return self._call("PUT", f"models/{part(model_id)}/terms/", json=fields)
 
+    def asked_terms(self, slug: str, model_id: str) -> list[JSON]:
+        """The terms that stand over a model, each with its `terms_hash` and who `accepted` it for the project, or None."""
+        return self._call("GET", f"projects/{part(slug)}/models/{part(model_id)}/terms/")
+
+    def accept_terms(self, slug: str, model_id: str, terms_hash: str) -> list[JSON]:
+        """Accept a model's own terms for a project, by the hash of those that were read; for leads."""
+        return self._call("POST", f"projects/{part(slug)}/models/{part(model_id)}/terms/", json={"terms_hash": terms_hash})
+
     def verify_model(self, model_id: str) -> JSON:
         """`{"ok", "checked": [{"name", "sha256", "problem"}]}`: its files against the hashes kept of them."""
         return self._call("GET", f"models/{part(model_id)}/verify/")

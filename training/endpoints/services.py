@@ -71,7 +71,7 @@ def register_endpoint(
     if model is not None and model.project_id not in (None, project.pk):
         wrong["model"] = "belongs to another project"
     elif model is not None and model.kind == ModelVersion.Kind.REWARD:
-        wrong["model"] = "must be a base model or a policy"
+        wrong["model"] = "must be a base model, a policy or its GGUF file"
     if wrong:
         raise BadEndpoint(wrong)
     key_name = write_key(key) if key else ""

@@ -25,6 +25,7 @@ from training.loop.errors import BadIteration, LoopError, WrongStage
 from training.loop.models import Iteration
 from training.loop.selectors import collected
 from training.registry.models import ModelVersion
+from training.registry.terms import why_not_accepted
 from training.runs.catalogue import KINDS, check_spec
 from training.runs.errors import BadSpec
 from training.runs.folder import prompts_to_sample
@@ -52,6 +53,9 @@ DEFAULT_CONFIG: dict[str, Any] = {
     "policy": {},
     "snapshot_policy": {},
 }
+
+
+STARTS = (ModelVersion.Kind.BASE, ModelVersion.Kind.POLICY)
 
 
 def complete_config(config: dict[str, Any] | None) -> dict[str, Any]:
@@ -101,10 +105,12 @@ def start_iteration(
 ) -> Iteration:
     """Begin a turn of the loop with this policy. Raises BadIteration, also while another iteration is under way."""
     full = complete_config(config)
-    if policy_before.project_id not in (None, project.pk) or policy_before.kind == ModelVersion.Kind.REWARD:
+    if policy_before.project_id not in (None, project.pk) or policy_before.kind not in STARTS:
         raise BadIteration({"policy_before": "must be a base model or a policy of this project"})
     if not policy_before.folder:
         raise BadIteration({"policy_before": f"the weights of {policy_before.key} are on a server alone: nothing can be trained"})
+    if problem := why_not_accepted(project, policy_before):
+        raise BadIteration({"policy_before": problem})
     with transaction.atomic():
         Project.objects.select_for_update().get(pk=project.pk)
         under_way = project.iterations.exclude(stage__in=[Stage.DONE, Stage.FAILED]).first()

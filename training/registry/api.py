@@ -17,7 +17,7 @@ from labeling.projects.api_access import ApiView
 from labeling.projects.selectors import projects_of
 from labeling.web.api import PAGE_PARAMETERS, Refused, describe, page_of, query, wrong_fields
 from training.registry.card import card_of
-from training.registry.errors import BadStage, NoSuchModelFiles, NotImported, UnsafeModelFiles
+from training.registry.errors import BadStage, NoSuchModelFiles, NotImported, TermsNotAccepted, UnsafeModelFiles
 from training.registry.graph import around, graph_of
 from training.registry.importing import MOST_BYTES_ON_A_PAGE, import_model
 from training.registry.models import ModelVersion
@@ -126,6 +126,8 @@ class ModelView(ModelApiView):
             change_stage(model=model, to_stage=wanted["stage"], reason=wanted["reason"], changed_by=request.user)
         except BadStage as error:
             raise Refused("bad_stage", str(error), status=409) from None
+        except TermsNotAccepted as error:
+            raise Refused("terms_not_accepted", str(error), status=409) from None
         return Response(self.detail(self.find(self.models(), model_id)))
 
 

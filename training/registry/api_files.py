@@ -1,4 +1,4 @@
-"""The files of a model over REST: one by one, or all as a repository of the hub."""
+"""Taking a model away over REST, file by file or as a repository of the hub, and the terms that stand before it."""
 
 from django.http import Http404, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -7,14 +7,17 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from labeling.accounts.roles import TRAINING
+from labeling.accounts.roles import READING, STEERING, TRAINING
 from labeling.preferences.files import OutOfRange, send_file
 from labeling.projects.selectors import projects_of
 from labeling.web.api import Refused, describe, header
 from training.registry.api import ModelApiView
-from training.registry.errors import NotExported
+from training.registry.errors import NotExported, TermsChanged
 from training.registry.exporting import archive_name, file_of, tar_of
 from training.registry.models import ModelVersion
+from training.registry.selectors import models_of
+from training.registry.serializers import AcceptTermsSerializer, AskedTermsSerializer
+from training.registry.terms import accept_terms, asked_of, why_not_accepted
 
 BINARY = "application/octet-stream"
 
@@ -24,8 +27,14 @@ class ModelFilesApiView(ModelApiView):
         """The model, for leads and engineers: of its project, or of any where it is for all."""
         model = self.find(self.models(), model_id)
         theirs = projects_of(self.request.user, roles=TRAINING)
-        if not (theirs if model.project_id is None else theirs.filter(pk=model.project_id)).exists():
+        if slug := self.request.auth.project_slug:
+            theirs = theirs.filter(slug=slug)
+        projects = list(theirs if model.project_id is None else theirs.filter(pk=model.project_id))
+        if not projects:
             raise PermissionDenied("This needs engineer or lead in its project")
+        problems = [why_not_accepted(project, model) for project in projects]
+        if all(problems):  # of a model for all projects, one of theirs is enough
+            raise Refused("terms_not_accepted", f"{model.key} {problems[0]}", status=409)
         return model
 
 
@@ -80,3 +89,28 @@ class ModelFileView(ModelFilesApiView):
         if isinstance(error, OutOfRange):
             response["Content-Range"] = f"bytes */{error.size}"
         return response
+
+
+class AcceptedTermsView(ModelApiView):
+    @describe("list_asked_terms", tag="models", answers={200: AskedTermsSerializer(many=True)}, errors=[404])
+    def get(self, request: Request, slug: str, model_id: str) -> Response:
+        """The terms that stand over a model, its own and those of all it was made of, and who accepted them for the project."""
+        project = self.project(slug, READING)
+        return Response(AskedTermsSerializer(asked_of(project, self.find(models_of(project), model_id)), many=True).data)
+
+    @describe(
+        "accept_terms", tag="models", body=AcceptTermsSerializer, answers={200: AskedTermsSerializer(many=True)}, errors=[404, 409]
+    )
+    def post(self, request: Request, slug: str, model_id: str) -> Response:
+        """Accept a model's own terms for the project, by the hash of those that were read. For leads.
+
+        409 `terms_changed` where others are in force by now.
+        """
+        project = self.project(slug, STEERING)
+        model = self.find(models_of(project), model_id)
+        wanted = self.parsed(AcceptTermsSerializer)
+        try:
+            accept_terms(model=model, project=project, accepted_by=request.user, **wanted)
+        except TermsChanged as error:
+            raise Refused("terms_changed", str(error), status=409) from None
+        return Response(AskedTermsSerializer(asked_of(project, model), many=True).data)

@@ -18,6 +18,7 @@ from training.registry.forms import StageForm
 from training.registry.models import ModelVersion
 from training.registry.selectors import lineage_of, models_of, models_of_withdrawn_rows, models_visible_to
 from training.registry.services import change_stage, is_promotion
+from training.registry.terms import asked_of
 
 MOST_EVALUATIONS = 6  # as many as can be compared
 EVALUATED = {"win_rate": "Win rate", "win_rate/length_controlled": "With length held", "reward": "Reward", "kl": "KL, nats"}
@@ -75,7 +76,7 @@ def model(request: HttpRequest, project: Project, model_id: int) -> HttpResponse
         request, "console/registry/detail.html", project, model=found, form=form, lineage=lineage, run=run,
         chain=chain_of(found), figures=figures, headline=headline(found), status=422 if form.is_bound else 200,
         may_move=may_promote or not in_production, people=people_behind(lineage.snapshots),
-        may_change_terms=may_change_terms(request, found), withdrawn=[(snapshot, held[snapshot.pk]) for snapshot in lineage.snapshots if snapshot.pk in held],
+        may_change_terms=may_change_terms(request, found), asked=asked_of(project, found), withdrawn=[(snapshot, held[snapshot.pk]) for snapshot in lineage.snapshots if snapshot.pk in held],
         evaluations=evaluations_of(found, project), evaluated=list(EVALUATED.values()),
         children=[row for row in lineage.descendants if row.project_id in (None, project.pk)],
         changes=found.stage_changes.select_related("created_by").order_by("-pk"),

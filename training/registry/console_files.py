@@ -7,7 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.http import urlencode
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from labeling.accounts.roles import STEERING, TRAINING
 from labeling.projects.console_access import console_page, refused, show
@@ -15,16 +15,16 @@ from labeling.projects.models import Project
 from training.registry.card import body_of, card_of
 from training.registry.console import may_change_terms
 from training.registry.drawing import draw
-from training.registry.errors import NotImported
+from training.registry.errors import NotImported, TermsChanged
 from training.registry.forms import ImportForm, TermsForm
 from training.registry.graph import MOST_NODES, Graph, Node, around, graph_of
 from training.registry.importing import MOST_BYTES_ON_A_PAGE, import_model
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of, models_visible_to
 from training.registry.services import change_terms
+from training.registry.terms import TERMS, accept_terms
 from training.registry.verification import verify
 
-TERMS = ("licence", "licence_url", "fee_due", "acceptance_due", "output_restrictions")
 MOST_OPENED = 50
 
 
@@ -76,6 +76,22 @@ def terms(request: HttpRequest, project: Project, model_id: int) -> HttpResponse
     return show(
         request, "console/registry/terms.html", project, model=found, form=form, may=may, status=422 if form.is_bound else 200
     )
+
+
+@require_POST
+@console_page(to_change=STEERING)
+def accept(request: HttpRequest, project: Project, model_id: int) -> HttpResponse:
+    """A lead accepts a model's own terms for the project; `asked_by` is the model whose page it was."""
+    found = find_model(request, project, model_id)
+    try:
+        accept_terms(model=found, project=project, terms_hash=request.POST.get("terms_hash", ""), accepted_by=request.user)
+    except TermsChanged as error:
+        messages.warning(request, f"{error}.")
+    else:
+        messages.success(request, f"The terms of {found.key} are accepted for this project.")
+    asked_by = request.POST.get("asked_by", "")
+    back = int(asked_by) if asked_by.isascii() and asked_by.isdigit() and len(asked_by) < 19 else found.pk
+    return redirect(reverse("registry:detail", args=[project.slug, back]) + "#terms")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -1,3 +1,7 @@
+from collections.abc import Sequence
+from typing import Any
+
+
 class RegistryError(Exception):
     """Base of what the services of this app refuse; the message is meant for the person."""
 
@@ -12,6 +16,18 @@ class UnsafeModelFiles(RegistryError):
 
 class BadStage(RegistryError):
     pass
+
+
+class TermsNotAccepted(RegistryError):
+    """Terms stand that nobody of the project has accepted; `models` are those whose terms they are."""
+
+    def __init__(self, message: str, models: Sequence[Any]) -> None:
+        self.models = models
+        super().__init__(message)
+
+
+class TermsChanged(RegistryError):
+    """Other terms are in force than those that somebody means to accept."""
 
 
 class NotTheirs(RegistryError):

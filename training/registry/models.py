@@ -43,6 +43,9 @@ class ModelVersion(models.Model):
     fee_due = models.BooleanField(default=False, help_text="using it costs a fee, or does so in some cases")
     acceptance_due = models.BooleanField(default=False, help_text="its maker asks that somebody accepts the terms first")
     output_restrictions = models.TextField(blank=True, help_text="what its terms say of the completions it writes")
+    terms_are_of_sources = models.BooleanField(
+        default=False, help_text="its terms were put together from those of what it was made of"
+    )
     source = models.CharField(max_length=200, blank=True)
     files = models.JSONField(default=dict, help_text="SHA-256 of each file")
     metrics = models.JSONField(default=dict)
@@ -80,8 +83,12 @@ class ModelVersion(models.Model):
     @property
     def terms_ask(self) -> bool:
         """Whether its terms ask something of whoever uses it."""
-        terms = self.terms_of
-        return terms.fee_due or terms.acceptance_due or bool(terms.output_restrictions)
+        return self.terms_of.asks
+
+    @property
+    def asks(self) -> bool:
+        """Whether what was entered of this very row asks something."""
+        return self.fee_due or self.acceptance_due or bool(self.output_restrictions)
 
 
 class StageChange(models.Model):
@@ -96,3 +103,22 @@ class StageChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model}: {self.from_stage} to {self.to_stage}"
+
+
+class TermsAcceptance(models.Model):
+    """Who accepted a model's terms for a project, and which: other terms have another hash, and are asked about again."""
+
+    model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="acceptances")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="accepted_terms")
+    terms_hash = models.CharField(max_length=64, help_text="SHA-256 of `terms`, as canonical JSON")
+    terms = models.JSONField(help_text="what was accepted, as it was shown")
+    accepted_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    accepted_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "model", "terms_hash"], name="terms_accepted_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} for {self.project}"

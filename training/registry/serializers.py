@@ -59,6 +59,24 @@ class TermsSerializer(serializers.Serializer):
     output_restrictions = serializers.CharField()
 
 
+class AcceptTermsSerializer(StrictSerializer):
+    terms_hash = serializers.RegexField(r"^[0-9a-f]{64}\Z", help_text="of the terms that were read")
+
+
+class AcceptanceSerializer(serializers.Serializer):
+    accepted_by = serializers.CharField(source="accepted_by.username", default=None, allow_null=True)
+    accepted_at = serializers.DateTimeField()
+    terms_hash = serializers.CharField()
+
+
+class AskedTermsSerializer(serializers.Serializer):
+    model = ModelReferenceSerializer(help_text="whose terms they are")
+    terms = TermsSerializer(source="model", help_text="as they are now")
+    terms_hash = serializers.CharField(help_text="SHA-256 of these terms: what is sent to accept them")
+    accepted = AcceptanceSerializer(allow_null=True, help_text="null: no run starts until a lead accepts them")
+    earlier = AcceptanceSerializer(many=True, help_text="of terms no longer in force")
+
+
 class ModelSerializer(ModelReferenceSerializer):
     name = serializers.CharField()
     version = serializers.IntegerField()

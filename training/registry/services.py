@@ -14,6 +14,7 @@ from labeling.preferences.models import Snapshot
 from labeling.projects.models import Project
 from training.registry.errors import BadStage, NoSuchModelFiles, UnsafeModelFiles
 from training.registry.models import ModelVersion, StageChange
+from training.registry.terms import refuse_unaccepted
 
 UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py", ".npy"}
 
@@ -116,6 +117,7 @@ def _terms_with_it(parent: ModelVersion, base: ModelVersion, teacher: ModelVersi
         "acceptance_due": any(source.acceptance_due for source in sources),
         "output_restrictions": next(iter(said.values())) if len(said) == 1
         else "\n\n".join(f"{source.key}: {text}" for source, text in said.items()),
+        "terms_are_of_sources": True,
     }  # fmt: skip
 
 
@@ -148,7 +150,7 @@ def change_stage(*, model: ModelVersion, to_stage: str, reason: str, changed_by:
 
     A model that goes to production takes the place of its project's earlier one of that kind, which becomes a candidate
     again; the database holds that there is one. Which of the moves are a lead's alone,
-    `is_promotion` says. Raises BadStage.
+    `is_promotion` says. Raises BadStage, and TermsNotAccepted on the way to production.
     """
     if to_stage not in ModelVersion.Stage.values:
         raise BadStage(f"Unknown stage {to_stage!r}: choose from {', '.join(ModelVersion.Stage.values)}")
@@ -160,6 +162,8 @@ def change_stage(*, model: ModelVersion, to_stage: str, reason: str, changed_by:
         model = ModelVersion.objects.select_for_update().get(pk=model.pk)
         if to_stage == model.stage:
             raise BadStage(f"{model.key} is {to_stage} already")
+        if to_stage == ModelVersion.Stage.PRODUCTION and model.project:
+            refuse_unaccepted(model.project, model)
         if to_stage == ModelVersion.Stage.PRODUCTION and model.project_id:
             earlier = ModelVersion.objects.filter(
                 project=model.project_id, kind=model.kind, stage=ModelVersion.Stage.PRODUCTION
@@ -179,6 +183,7 @@ def is_promotion(model: ModelVersion, to_stage: str) -> bool:
 
 def change_terms(*, model: ModelVersion, **terms: Any) -> None:
     """Write down a model's licence and terms: `licence`, `licence_url`, `fee_due`, `acceptance_due`, `output_restrictions`."""
+    terms = {**terms, "terms_are_of_sources": False}
     ModelVersion.objects.filter(pk=model.pk).update(**terms)
     for name, value in terms.items():
         setattr(model, name, value)

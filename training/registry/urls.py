@@ -13,5 +13,6 @@ urlpatterns = [
     path("<int:model_id>/archive.tar", console_downloads.archive, name="archive"),
     path("<int:model_id>/files/<path:file>", console_downloads.file, name="file"),
     path("<int:model_id>/terms/", console_files.terms, name="terms"),
+    path("<int:model_id>/terms/accept/", console_files.accept, name="accept_terms"),
     path("<int:model_id>/verify/", console_files.verified, name="verify"),
 ]

@@ -15,6 +15,7 @@ from labeling.projects.models import Project
 from training.endpoints.models import Endpoint
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
+from training.registry.terms import terms_to_accept
 from training.runs.catalogue import KINDS, LAUNCH_OPTIONS, RUN_DEFAULTS, Option, defaults
 from training.runs.learnable import PREFERENCE
 from training.runs.rewards import axes_of, why_no_caution
@@ -103,7 +104,7 @@ class RunForm(forms.Form):
 
     def __init__(self, *args: Any, project: Project, kind: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.kind, self.known = kind, KINDS[kind]
+        self.project, self.kind, self.known = project, kind, KINDS[kind]
         models = models_of(project).exclude(stage=ModelVersion.Stage.ARCHIVED)
         if kind != "sample":
             models = models.exclude(folder="")  # on a server alone
@@ -202,13 +203,14 @@ class RunForm(forms.Form):
         return [self[name] for name in self.reward_models]
 
     @property
-    def terms_to_know(self) -> list[tuple[ModelVersion, list[str]]]:
-        """Whose terms ask something of whoever uses them, and the models one may start from under these terms."""
+    def terms_to_know(self) -> list[tuple[ModelVersion, list[str], bool]]:
+        """Whose terms ask something of whoever uses them, the models one may start from under these terms, and whether
+        the project has accepted all that stands over them."""
         found: dict[int, tuple[ModelVersion, list[str]]] = {}
         for model in self.fields["model"].queryset[:MOST_TERMS]:
             if model.terms_ask:
                 found.setdefault(model.terms_of.pk, (model.terms_of, []))[1].append(model.key)
-        return list(found.values())
+        return [(terms, keys, not terms_to_accept(self.project, terms)) for terms, keys in found.values()]
 
     def _is_text(self, name: str) -> bool:
         option = self.known.settable[name]

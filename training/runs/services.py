@@ -21,6 +21,7 @@ from labeling.projects.models import Project
 from training.endpoints.services import wrong_use_of
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
+from training.registry.terms import why_not_accepted
 from training.runs.catalogue import KINDS, check_spec, makes_adapter, prompts_a_rollout
 from training.runs.errors import BadSpec, OwnerLost, RunError
 from training.runs.explaining import ASKED_BY, check_asked
@@ -93,6 +94,9 @@ def create_run(
         wrong["model"] = f"{model.key} is a file for serving: enter an endpoint that serves it, or choose {model.parent.key}"
     elif known.needs_adapter and not model.is_adapter:
         wrong["model"] = f"must be an adapter; {model.key} is a whole model"
+    for name, used in (("model", [model]), (f"inputs.{known.other_model}", [other]), ("inputs.rewards", reward_models)):
+        if name not in wrong and (problem := why_not_accepted(project, *filter(None, used))):
+            wrong[name] = problem
     if kind == "sample":
         wrong |= wrong_use_of(project=project, model=model, endpoint_id=inputs.get("endpoint"), spec=spec)
     elif model is not None and not model.folder:

@@ -16,6 +16,7 @@ from training.registry.graph import graph_of
 from training.registry.models import ModelVersion
 from training.registry.selectors import lineage_of
 from training.registry.services import register_base_model, register_trained_model
+from training.registry.terms import accept_terms, terms_hash
 from training.runs.catalogue import KINDS, MAX_PREAMBLE, check_spec, defaults, makes_adapter
 from training.runs.errors import BadSpec
 from training.runs.folder import write_inputs
@@ -42,8 +43,10 @@ def base(db) -> ModelVersion:
 
 
 @pytest.fixture
-def large(db) -> ModelVersion:
-    return version("large@1", licence="Llama-3", output_restrictions="Not to train other models.", fee_due=True)
+def large(project, lead) -> ModelVersion:
+    model = version("large@1", licence="Llama-3", output_restrictions="Not to train other models.", fee_due=True)
+    accept_terms(model=model, project=project, terms_hash=terms_hash(model), accepted_by=lead)
+    return model
 
 
 @pytest.fixture

@@ -4,15 +4,22 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('registry', '0002_terms_and_one_in_production'),
+        ("registry", "0002_terms_and_one_in_production"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='modelversion',
-            name='kind',
-            field=models.CharField(choices=[('base', 'base model'), ('policy', 'policy'), ('reward', 'reward model'), ('gguf', 'GGUF file')], max_length=8),
+            model_name="modelversion",
+            name="kind",
+            field=models.CharField(
+                choices=[
+                    ("base", "base model"),
+                    ("policy", "policy"),
+                    ("reward", "reward model"),
+                    ("gguf", "GGUF file"),
+                ],
+                max_length=8,
+            ),
         ),
     ]

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from training.registry.errors import RegistryError
 from training.registry.exporting import export_model
 from training.registry.models import ModelVersion
+from training.registry.terms import refuse_unaccepted
 
 
 class Command(BaseCommand):
@@ -30,6 +31,8 @@ class Command(BaseCommand):
         if model is None:
             raise CommandError(f"There is no model {key}")
         try:
+            if model.project:
+                refuse_unaccepted(model.project, model)
             hashes = export_model(model, out)
         except RegistryError as error:
             raise CommandError(str(error)) from None
