@@ -6,7 +6,10 @@ from pathlib import Path
 
 COMPLETE_FILE = "complete.json"
 # torch.save and safetensors raise errors of their own.
-FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "PytorchStreamWriter failed writing file")
+FULL = (
+    "No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "PytorchStreamWriter failed writing file",
+    "iostream error",
+)  # fmt: skip
 
 
 def is_full(error: BaseException) -> bool:
