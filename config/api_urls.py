@@ -22,6 +22,7 @@ from training.loop import api as loop
 from training.registry import api as registry
 from training.registry import api_files as registry_files
 from training.runs import api as runs
+from training.runs import disk_api as run_disk
 
 # Its script is a request of its own, so the policy on scripts stays strict; its page has a style element.
 docs = csp_update({"style-src": ["'unsafe-inline'"]})(SpectacularSwaggerSplitView.as_view(url_name="api:schema"))
@@ -77,6 +78,7 @@ urlpatterns = [
     path("withdrawals/<str:withdrawal_id>/undo/", withdrawals_api.UndoWithdrawalView.as_view(), name="undo_withdrawal"),
     path("projects/<slug:slug>/consent/", withdrawals_api.ConsentView.as_view(), name="consent"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
+    path("projects/<slug:slug>/runs/disk/", run_disk.DiskView.as_view(), name="run_disk"),
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),
     path("projects/<slug:slug>/webhooks/", webhooks.WebhooksView.as_view(), name="webhooks"),
     path("webhooks/<str:webhook_id>/", webhooks.WebhookView.as_view(), name="webhook"),
@@ -118,6 +120,9 @@ urlpatterns = [
     path("runs/<str:run_id>/", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/events/", runs.RunEventsView.as_view(), name="run_events"),
     path("runs/<str:run_id>/explanation/", runs.RunExplanationView.as_view(), name="run_explanation"),
+    path("runs/<str:run_id>/events.jsonl", run_disk.RunEventsFileView.as_view(), name="run_events_file"),
+    path("runs/<str:run_id>/log/", run_disk.RunLogView.as_view(), name="run_log"),
+    path("runs/<str:run_id>/checkpoints/", run_disk.CheckpointsView.as_view(), name="run_checkpoints"),
     path("runs/<str:run_id>/cancel/", runs.CancelRunView.as_view(), name="cancel_run"),
     path("runs/<str:run_id>/resume/", runs.ResumeRunView.as_view(), name="resume_run"),
     path("iterations/<str:iteration_id>/", loop.IterationView.as_view(), name="iteration"),

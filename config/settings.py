@@ -176,6 +176,8 @@ CELERY_BEAT_SCHEDULE = {
     "find disagreements": {"task": "labeling.quality.tasks.refresh_disagreements", "schedule": 20.0},
     "start lost freezes again": {"task": "labeling.preferences.tasks.sweep_freezes", "schedule": 10.0},
     "hand on lost runs": {"task": "training.runs.tasks.sweep_runs", "schedule": 10.0},
+    "count the room of runs": {"task": "training.runs.tasks.measure_runs", "schedule": 60.0},
+    "delete old checkpoints": {"task": "training.runs.tasks.clean_runs", "schedule": 3600.0},
     "advance iterations": {"task": "training.loop.tasks.advance_iterations", "schedule": 5.0},
     "compute quality reports": {"task": "labeling.quality.tasks.compute_due_reports", "schedule": 30.0},
     "send webhooks": {"task": "labeling.webhooks.tasks.send_messages", "schedule": 5.0},
@@ -196,6 +198,10 @@ IMPORT_MAX_ATTEMPTS = 3
 RUN_HEARTBEAT_SECONDS = 5
 RUN_LOST_AFTER_SECONDS = 30
 RUN_MAX_ATTEMPTS = 3
+# Bytes that the runs of one project may take, and that stay free where runs lie; 0: no bound.
+RUN_DISK_QUOTA_GB = env.number("PREFLOOP_RUN_DISK_QUOTA_GB", 0, low=0, high=10**6)
+RUN_DISK_FREE_GB = env.number("PREFLOOP_RUN_DISK_FREE_GB", 1, low=0, high=10**6)
+RUN_CHECKPOINT_DAYS = env.number("PREFLOOP_RUN_CHECKPOINT_DAYS", 14, low=0, high=3650)  # of failed and cancelled runs
 # Python functions of the team that runs may take rewards from, by exact dotted name: they run in the worker's recipes.
 REWARD_FUNCTIONS = env.words("PREFLOOP_REWARD_FUNCTIONS", [])
 # Launchers beside ours: a folder of configurations of accelerate, NAME.yaml each.

@@ -131,6 +131,20 @@ class TrainingCalls(Connection):
     def resume_run(self, run_id: str) -> JSON | None:
         return self._call("POST", f"runs/{part(run_id)}/resume/")
 
+    def run_log(self, run_id: str) -> str:
+        """What the run's processes wrote, over all of its attempts."""
+        with self._stream(f"runs/{part(run_id)}/log/", {}, {}) as response:
+            response.read()
+            return response.text
+
+    def run_disk(self, slug: str) -> JSON:
+        """What the project's runs take of the disk, and how much they may."""
+        return self._call("GET", f"projects/{part(slug)}/runs/disk/")
+
+    def delete_checkpoints(self, run_id: str) -> JSON:
+        """Of a run that is over; resumed, it then begins anew."""
+        return self._call("DELETE", f"runs/{part(run_id)}/checkpoints/")
+
     def iterations(self, slug: str) -> Iterator[JSON]:
         return self._pages(f"projects/{part(slug)}/iterations/")
 

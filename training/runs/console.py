@@ -18,6 +18,7 @@ from training.runs.catalogue import KINDS, RUN_DEFAULTS, defaults
 from training.runs.comparing import MOST_RUNS, curves_of, differences, figures_beside, share_of_data
 from training.runs.console_explain import explanation_shown
 from training.runs.curves import metric_rows
+from training.runs.disk import goes_at
 from training.runs.errors import BadSpec, RunError
 from training.runs.forms import RunForm
 from training.runs.launchers import batch_of
@@ -107,7 +108,7 @@ def run(request: HttpRequest, project: Project, run_id: int) -> HttpResponse:
     return show(
         request, "console/runs/detail.html", project, run=found, seconds_left=time_left(found), kind=KINDS.get(found.kind),
         curves={"rows": rows, "last": rows[-1]["n"] if rows else 0}, samples=by_prompt(samples), log=log,
-        options=options_of(found), batch=batch_shown(found), endpoint=endpoint_of(found), figures=figures_of(found), explanation=explanation_shown(found), dataset=_plain(found.result.get("dataset")),
+        options=options_of(found), batch=batch_shown(found), goes_at=goes_at(found), endpoint=endpoint_of(found), figures=figures_of(found), explanation=explanation_shown(found), dataset=_plain(found.result.get("dataset")),
     )  # fmt: skip
 
 

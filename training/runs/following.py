@@ -77,6 +77,9 @@ def start_and_follow(command: BaseCommand, *, here: bool, **arguments: Any) -> R
                 watch_run(claimed)
             if claimed:
                 watch_run(claimed)
+            elif Run.objects.filter(pk=run.pk, state=Run.State.QUEUED).exists():
+                run.refresh_from_db()
+                raise CommandError(f"Run {run.pk} is {run.status_text}; a worker takes it when there is")
         shown = ""
         while True:
             run.refresh_from_db()

@@ -99,6 +99,9 @@ class RunSerializer(serializers.Serializer):
         help_text="metrics, figures, dataset, versions and more by kind; of reward models `report`, as GET /models/{id}/report/ has it, "
         "which lists leave out"
     )
+    disk_bytes = serializers.IntegerField(help_text="of its folder, when it was last counted")
+    checkpoint_bytes = serializers.IntegerField(help_text="of that, of its checkpoints")
+    checkpoints_deleted_at = serializers.DateTimeField(allow_null=True, help_text="from then on a resumed run begins anew")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     heartbeat_at = serializers.DateTimeField(allow_null=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from labeling.accounts.models import User
@@ -23,6 +23,7 @@ from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
 from training.registry.terms import why_not_accepted
 from training.runs.catalogue import KINDS, check_spec, makes_adapter, prompts_a_rollout
+from training.runs.disk import why_no_room, why_over_quota
 from training.runs.errors import BadSpec, OwnerLost, RunError
 from training.runs.explaining import ASKED_BY, check_asked
 from training.runs.folder import count_prompts_to_train_on, prompts_to_sample
@@ -134,6 +135,8 @@ def create_run(
             )
     if Run.objects.filter(project=project, state=Run.State.QUEUED).count() >= MAX_QUEUED_A_PROJECT:
         wrong["project"] = f"has {MAX_QUEUED_A_PROJECT} runs waiting already: wait for one, or cancel one"
+    if used_up := why_over_quota(project):
+        wrong["disk"] = used_up
     if wrong:
         raise BadSpec(wrong)
     with transaction.atomic():
@@ -197,12 +200,20 @@ def request_cancel(*, run: Run) -> None:
 
 
 def resume_run(*, run: Run) -> None:
-    """Queue a failed or cancelled run again; it goes on from its last checkpoint. Raises RunError otherwise."""
+    """Queue a failed or cancelled run again; it goes on from its last checkpoint, or begins anew if they were deleted.
+
+    Raises RunError otherwise.
+    """
+    if used_up := why_over_quota(run.project):
+        raise RunError(f"The room for runs {used_up}")
     with transaction.atomic():
         over = Run.objects.filter(pk=run.pk, state__in=[Run.State.FAILED, Run.State.CANCELLED])
         if not over.update(
             state=Run.State.QUEUED, owner="", error="", attempts=0, cancel_requested_at=None, finished_at=None,
-            status_text="waiting for a worker",
+            status_text=Case(
+                When(checkpoints_deleted_at=None, then=Value("waiting for a worker")),
+                default=Value("waiting for a worker; its checkpoints were deleted, so it begins anew"),
+            ),
         ):  # fmt: skip
             raise RunError("Only a failed or cancelled run can be resumed")
         _enqueue(run)
@@ -211,12 +222,24 @@ def resume_run(*, run: Run) -> None:
 
 # --- ownership ----------------------------------------------------------------------------------
 def claim_next_run(*, owner: str) -> Run | None:
-    """Take the oldest queued run for this worker, or None. Of several workers, one gets it."""
-    while run_id := Run.objects.filter(state=Run.State.QUEUED).order_by("pk").values_list("pk", flat=True).first():
+    """Take the oldest queued run for this worker, or None. Of several workers, one gets it.
+
+    An explanation comes before all others: somebody waits for it, and it is short. While the disk has no room nothing is
+    taken, and the runs that wait say so.
+    """
+    queued = Run.objects.filter(state=Run.State.QUEUED)
+    if (no_room := why_no_room()) and queued.exists():
+        for run in queued.exclude(status_text=no_room):
+            if queued.filter(pk=run.pk).update(status_text=no_room):
+                notify(run.live_group, "state")
+        return None
+    in_order = queued.order_by(Case(When(kind__in=[name for name, kind in KINDS.items() if kind.explains], then=0), default=1), "pk")
+    while run_id := in_order.values_list("pk", flat=True).first():
         with transaction.atomic():
             claimed = Run.objects.filter(pk=run_id, state=Run.State.QUEUED).update(
                 state=Run.State.RUNNING, owner=owner, epoch=F("epoch") + 1, attempts=F("attempts") + 1,
                 heartbeat_at=Now(), started_at=Coalesce("started_at", Now()), status_text="starting",
+                checkpoints_deleted_at=None,
             )  # fmt: skip
             if claimed:
                 run = Run.objects.select_related("project", "snapshot", "model__base", "other_model__base").get(pk=run_id)

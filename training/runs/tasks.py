@@ -1,7 +1,7 @@
 from celery import shared_task
 
 from labeling.database.ownership import owner_name
-from training.runs import services
+from training.runs import disk, services
 from training.runs.watch import watch_run
 
 
@@ -19,3 +19,13 @@ def execute_runs() -> int:
 @shared_task
 def sweep_runs() -> int:
     return services.sweep_runs()
+
+
+@shared_task
+def measure_runs() -> int:
+    return disk.measure_runs()
+
+
+@shared_task
+def clean_runs() -> int:
+    return len(disk.clean_runs())

@@ -17,13 +17,16 @@ from django.db import transaction
 from labeling.live.services import notify
 from labeling.projects.completions import store_completions
 from training.registry.card import write_card
+from training.registry.models import ModelVersion
 from training.registry.services import register_trained_model
 from training.runs.beliefs import beliefs_against, bring_before_reviewers
 from training.runs.catalogue import KINDS, makes_adapter
+from training.runs.disk import CHECKPOINTS, delete_checkpoints, measure, why_full
 from training.runs.errors import OwnerLost, RunError
 from training.runs.events import EventReader
 from training.runs.folder import run_folder, served, size_of, write_inputs
 from training.runs.launchers import command, environment, processes_here, why_not_here
+from training.runs.logs import trim_log
 from training.runs.models import Run
 from training.runs.services import end_run, give_run_back, heartbeat
 from training.runs.subprocesses import end_all, start
@@ -52,6 +55,7 @@ def watch_run(run: Run) -> None:
             code, cancelled = _follow(run, process, folder)
             end_all(folder, run.epoch, process)  # the processes of a launcher that was killed, too
         EventReader(run, folder).read()
+        measure(run)
         _conclude(run, folder, code, cancelled, before)
     except OwnerLost:
         logger.warning("run %s is no longer ours", run.pk)
@@ -63,7 +67,7 @@ def watch_run(run: Run) -> None:
         _end_quietly(run, str(error))
     except Exception as error:
         logger.exception("run %s could not be executed", run.pk)
-        _end_quietly(run, f"{type(error).__name__}: {error}")
+        _end_quietly(run, why_full() or f"{type(error).__name__}: {error}")
     finally:
         if process is not None:
             end_all(folder, run.epoch, process)
@@ -81,6 +85,7 @@ def _follow(run: Run, process: subprocess.Popen, folder: Path) -> tuple[int, boo
         if fields or beat_due:
             cancel = heartbeat(run=run, **fields)
             last_beat = time.monotonic()
+            trim_log(folder)
             if cancel and asked_at is None:
                 (folder / "stop").touch()
                 asked_at = time.monotonic()
@@ -129,6 +134,8 @@ def _reason(run: Run, folder: Path, code: int, before: dict[str, int]) -> str:
     messages = [event.payload.get("message") for event in told if event.payload.get("kind") != "OthersGone"]
     if messages and messages[0]:
         return str(messages[0])[:5000]
+    if full := why_full():
+        return full
     try:
         with open(folder / "log.txt", "rb") as file:
             file.seek(max(before["log_bytes"], size_of(folder / "log.txt") - 20_000))
@@ -169,6 +176,7 @@ def _collect(run: Run, folder: Path) -> None:
                 folder=str(target.relative_to(settings.HOME)), is_adapter=makes_adapter(run.kind, run.spec),
                 metrics=result.get("figures") or {}, lineage=_lineage(run, result), teacher=run.other_model,
             )  # fmt: skip
+            _check_what_was_entered(output, result)
             write_card(output)
             summary = f"made {output.key}"
             if against is not None and (waiting := bring_before_reviewers(run, output, against)):
@@ -187,6 +195,18 @@ def _collect(run: Run, folder: Path) -> None:
         end_run(run=run, state=Run.State.DONE, result=result, output_model=output, progress=1.0, status_text=summary)
         if output is not None:
             notify(run.project.live_group, "model", model=output.pk)
+    if not run.spec.get("keep_checkpoints") and (folder / CHECKPOINTS).exists():
+        delete_checkpoints(run=run, reason="its model is entered")
+
+
+def _check_what_was_entered(output: ModelVersion, result: dict[str, Any]) -> None:
+    """Compare what lies in the registry with what the recipe says it wrote, before the run's checkpoints go. Raises RunError."""
+    for name, written in (result.get("files") or {}).items():
+        if output.files.get(name) != written["sha256"]:
+            raise RunError(
+                f"The file {name} of the model is not what the recipe wrote, so nothing was entered: look at the disk, "
+                "then resume"
+            )
 
 
 def _evaluated(result: dict[str, Any]) -> str:
