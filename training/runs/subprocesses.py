@@ -17,15 +17,17 @@ PROC = Path("/proc")
 END_WITHIN_SECONDS = 20
 
 
-def start(command: list[str], folder: Path, epoch: int, environment: dict[str, str]) -> subprocess.Popen:
+def start(
+    command: list[str], folder: Path, epoch: int, environment: dict[str, str], *, log: str = "log.txt"
+) -> subprocess.Popen:
     """Start the first process of a run's owner; what it and its children say goes to the end of the run's log."""
-    with open(folder / "log.txt", "ab") as log:
+    with open(folder / log, "ab") as file:
         return subprocess.Popen(
             command,
             cwd=settings.BASE_DIR,
             env={**environment, MARK: f"{folder} {epoch}"},
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

@@ -5,19 +5,23 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 from django.conf import settings as site
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connections
 
 from config import environment as env
 from labeling.preferences.services import create_snapshot
 from tests import factories
 from tests.waiting import wait_until
 from training.registry.models import ModelVersion
-from training.runs import launchers
+from training.runs import joining, launchers
 from training.runs.catalogue import KINDS, RUN_DEFAULTS, check_spec
 from training.runs.doctor import examine_launchers
 from training.runs.errors import BadSpec
@@ -245,6 +249,37 @@ def test_processes_whose_launcher_is_killed_end_by_themselves(tmp_path):
         wait_until(lambda: not running(tmp_path / "1"))
     finally:
         end_all(tmp_path / "1")
+
+
+# --- several machines ---------------------------------------------------------------------------
+@pytest.mark.django_db(transaction=True)
+def test_a_further_machine_takes_part_in_a_run_and_ends_its_part_with_it(project, base, settings, monkeypatch):
+    settings.RUN_HEARTBEAT_SECONDS = 0
+    alone = Run.objects.create(project=project, kind="dpo", model=base, state="running")
+    spread = Run.objects.create(project=project, kind="dpo", model=base, state="running", epoch=3, spec={"launcher": "torchrun"})
+    folder = run_folder(spread)
+    said = []
+
+    def as_launched(kind: str, spec: dict, folder: Path, *, rank: int) -> list[str]:
+        said.append((kind, spec, rank))
+        return [sys.executable, "-c", LAUNCHER, DEAF]
+
+    monkeypatch.setattr(joining, "command", as_launched)
+    part = threading.Thread(target=lambda: (joining.join_runs(rank=1, is_over=lambda: bool(said)), connections.close_all()))
+    part.start()
+    wait_until(lambda: len(running(folder, 3)) == 3)
+    Run.objects.filter(pk=spread.pk).update(state="cancelled")
+    part.join()
+    assert running(folder) == [] and said == [("dpo", {"launcher": "torchrun"}, 1)]
+    assert (folder / "log-1.txt").exists() and not run_folder(alone).exists()
+
+
+def test_the_first_machine_does_not_join_itself(settings):
+    with pytest.raises(CommandError, match="one machine here"):
+        call_command("join_runs")
+    settings.TRAIN_NODES = 2
+    with pytest.raises(CommandError, match="the first machine"):
+        call_command("join_runs")
 
 
 @pytest.mark.recipe
