@@ -60,8 +60,8 @@ def test_two_processes_end_with_the_weights_of_one_at_twice_the_batch_also_when_
     run_folder: RunFolder, tiny_model: Path
 ) -> None:
     one, two, killed = (run_folder(name=name) for name in ("one", "two", "killed"))
-    assert train(one, tiny_model, steps=10, batch=4) == 0
-    assert ends_of(fork_two(lambda: train(two, tiny_model, steps=10, batch=2))) == [0, 0]
+    assert train(one, tiny_model, steps=8, batch=4) == 0
+    assert ends_of(fork_two(lambda: train(two, tiny_model, steps=8, batch=2))) == [0, 0]
     assert read_result(two)["batch"] == {"per_device": 2, "processes": 2, "accumulation": 1, "effective": 4}
     assert read_result(one)["batch"]["effective"] == 4
     for name, tensor in adapter_of(one).items():
@@ -71,7 +71,7 @@ def test_two_processes_end_with_the_weights_of_one_at_twice_the_batch_also_when_
     assert [event["type"] for event in read_events(two)].count("done") == 1
     assert is_sealed(newest_checkpoint(two / "checkpoints"))
 
-    pids = fork_two(lambda: train(killed, tiny_model, steps=10, batch=2))
+    pids = fork_two(lambda: train(killed, tiny_model, steps=8, batch=2))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list((killed / "checkpoints").glob("checkpoint-*/complete.json")):
         time.sleep(0.005)
@@ -79,7 +79,7 @@ def test_two_processes_end_with_the_weights_of_one_at_twice_the_batch_also_when_
     assert ends_of(pids) == [1, -signal.SIGKILL]  # the other doesn't wait for ever
     [error] = [event for event in read_events(killed) if event["type"] == "error"]
     assert error["kind"] == "OthersGone" and "Another process of the run ended" in error["message"]
-    assert ends_of(fork_two(lambda: train(killed, tiny_model, steps=10, batch=2))) == [0, 0]
+    assert ends_of(fork_two(lambda: train(killed, tiny_model, steps=8, batch=2))) == [0, 0]
     assert [event["checkpoint"] for event in read_events(killed) if event.get("state") == "resumed"]
     for name, tensor in adapter_of(two).items():
         assert torch.equal(tensor, adapter_of(killed)[name]), name
@@ -88,7 +88,7 @@ def test_two_processes_end_with_the_weights_of_one_at_twice_the_batch_also_when_
 def test_all_processes_stop_together_and_the_run_says_so_once(run_folder: RunFolder, tiny_model: Path) -> None:
     folder = run_folder()
     (folder / "stop").touch()
-    assert ends_of(fork_two(lambda: train(folder, tiny_model, steps=10, batch=2))) == [3, 3]
+    assert ends_of(fork_two(lambda: train(folder, tiny_model, steps=8, batch=2))) == [3, 3]
     states = [event.get("state") for event in read_events(folder)]
     assert states.count("stopped") == 1 and states[-1] == "stopped"
     assert newest_checkpoint(folder / "checkpoints").name == "checkpoint-1"

@@ -523,8 +523,8 @@ def _check_launcher(kind: str, spec: dict[str, Any]) -> dict[str, str]:
     if shards(launcher):
         if not KINDS[kind].may_shard:
             return {"spec.launcher": f"is {launcher}, but a run of kind {kind} needs the whole model in each process: choose ddp"}
-        if (spec.get("n_heads") or 1) > 1:
-            return {"spec.launcher": f"is {launcher}, but an ensemble needs the whole model in each process: choose ddp, or n_heads: 1"}
+        if (spec.get("n_heads") or 1) > 1 or spec.get("axes"):
+            return {"spec.launcher": f"is {launcher}, but several heads need the whole model in each process: choose ddp"}
     return {}
 
 

@@ -24,7 +24,7 @@ from training.runs.events import note
 from training.runs.folder import run_folder
 from training.runs.models import Run
 
-GB = 10**9
+GB = 2**30  # as templates say it
 MOST_BYTES_OF_A_FULL_DISK = 1_000_000
 CHECKPOINTS, GOING = "checkpoints", "checkpoints.deleted"
 

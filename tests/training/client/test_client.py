@@ -76,7 +76,7 @@ class Site:
                 site.requests.append(request)
                 self.write(site.answers.pop(0) if site.answers else site.respond(request))
 
-            do_GET = do_POST = do_PUT = do_PATCH = handle_any
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
             def read_body(self) -> bytes:
                 return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -145,6 +145,16 @@ def test_calls_carry_the_token_and_quote_what_goes_into_the_path(site: Site, cli
     client.project("a/b c")
     assert site.requests[0].headers["authorization"] == "Bearer secret"
     assert site.requests[0].path == "/api/v1/projects/a%2Fb%20c/"
+
+
+def test_logs_are_read_and_the_room_of_runs_is_seen_and_freed(site: Site, client: Client) -> None:
+    client.run_disk("support")
+    client.delete_checkpoints("7")
+    site.answers.append(Answer(200, b"first\nlast\n"))
+    assert client.run_log("7") == "first\nlast\n"
+    assert [f"{request.method} {request.path.removeprefix('/api/v1/')}" for request in site.requests] == [
+        "GET projects/support/runs/disk/", "DELETE runs/7/checkpoints/", "GET runs/7/log/",
+    ]  # fmt: skip
 
 
 def test_models_are_moved_described_verified_imported_and_traced(site: Site, client: Client) -> None:

@@ -98,7 +98,7 @@ def test_below_the_floor_no_run_begins_and_those_that_wait_say_why(project, snap
     free_of(monkeypatch, 1.5)
     assert claim_next_run(owner="test") is None
     run.refresh_from_db()
-    assert run.state == Run.State.QUEUED and run.status_text.startswith("waiting for room: 1.4")
+    assert run.state == Run.State.QUEUED and run.status_text.startswith("waiting for room: 1.5")
     free_of(monkeypatch, 2.5)
     assert claim_next_run(owner="test") == run
     settings.RUN_DISK_FREE_GB = 0

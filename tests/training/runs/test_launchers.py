@@ -119,7 +119,8 @@ def test_what_the_machine_lacks_is_said_before_anything_starts(monkeypatch, gpus
         ("dpo", {"launcher": "torchrun", "processes": 0}, "processes", "between 1 and 64"),
         ("distill", {"launcher": "zero3"}, "launcher", "needs the whole model in each process: choose ddp"),
         ("distill", {"launcher": "ddp", "written_by": "student"}, "launcher", "one process: choose one"),
-        ("reward", {"launcher": "fsdp2", "n_heads": 4}, "launcher", "an ensemble needs the whole model"),
+        ("reward", {"launcher": "fsdp2", "n_heads": 4}, "launcher", "several heads need the whole model"),
+        ("reward", {"launcher": "zero3", "axes": ["helpfulness"]}, "launcher", "several heads need the whole model"),
         ("sft", {"launcher": "fsdp2", "quantised_base": "4bit"}, "launcher", "a base of four bits stays whole"),
     ],
 )
