@@ -15,8 +15,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
 from tests.ports import free_port
+from tests.recipes import test_kto, test_sft
 from tests.recipes.conftest import RunFolder, read_result
-from training.recipes import dpo
+from training.recipes import dpo, kto, sft
 from training.recipes._runlog import is_sealed, launch, newest_checkpoint, read_events
 
 OPTIONS = ["--adapter_rank", "4", "--bf16", "false", "--save_steps", "2", "--learning_rate", "1e-3"]
@@ -92,3 +93,29 @@ def test_all_processes_stop_together_and_the_run_says_so_once(run_folder: RunFol
     states = [event.get("state") for event in read_events(folder)]
     assert states.count("stopped") == 1 and states[-1] == "stopped"
     assert newest_checkpoint(folder / "checkpoints").name == "checkpoint-1"
+
+
+KINDS = {
+    "sft": (sft.main, sft.SFTArguments, sft.SFTSettings, test_sft.supervised_rows),
+    "kto": (kto.main, kto.KTOArguments, kto.KTOSettings, test_kto.labelled_rows),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_end_in_two_processes_as_in_one(kind: str, run_folder: RunFolder, tiny_model: Path) -> None:
+    main, arguments, settings, rows = KINDS[kind]
+
+    def train_once(folder: Path, batch: int) -> int:
+        command = ["--run_dir", str(folder), "--model", str(tiny_model), *OPTIONS, "--max_steps", "2"]
+        return launch(kind, main, (arguments, settings), [*command, "--per_device_train_batch_size", str(batch)])
+
+    folders = [run_folder(rows(range(8)), rows(range(8, 12)), name=name) for name in ("one", "two")]
+    assert train_once(folders[0], 8) == 0
+    assert ends_of(fork_two(lambda: train_once(folders[1], 4))) == [0, 0]
+    one, two = map(read_result, folders)
+    assert two["batch"]["effective"] == one["batch"]["effective"] == 8
+    assert two["dataset"] == one["dataset"]
+    assert {name: figure["n"] for name, figure in two["figures"].items()} == {name: figure["n"] for name, figure in one["figures"].items()}
+    if kind == "sft":  # KTO's reference point is estimated from each process's own rows
+        for name, tensor in adapter_of(folders[0]).items():
+            torch.testing.assert_close(adapter_of(folders[1])[name], tensor, atol=2e-4, rtol=1e-3)
