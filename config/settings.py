@@ -235,7 +235,10 @@ WEBHOOK_PUBLIC = env.flag("PREFLOOP_WEBHOOK_PUBLIC", True)
 ENDPOINT_HOSTS = env.words("PREFLOOP_ENDPOINT_HOSTS", [])
 ENDPOINT_PUBLIC = env.flag("PREFLOOP_ENDPOINT_PUBLIC", True)
 # Checks that parts above the site's shell add to `doctor`: dotted names of functions that yield findings.
-DOCTOR_CHECKS = ["training.endpoints.doctor.examine_endpoints", "training.runs.doctor.examine_launchers"]
+DOCTOR_CHECKS = [
+    "training.endpoints.doctor.examine_endpoints", "training.runs.doctor.examine_launchers",
+    "training.runs.doctor.examine_machines",
+]  # fmt: skip
 
 # --- people -------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

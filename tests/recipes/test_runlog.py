@@ -70,6 +70,7 @@ def test_the_result_carries_hashes_versions_seed_and_memory(tmp_path: Path) -> N
     assert result["n_texts"] == 3
     assert {"python", "torch", "transformers", "trl", "peft"} <= set(result["versions"])
     assert result["peak_rss_bytes"] > 10_000_000
+    assert "peak_gpu_bytes" in result
     assert [event["type"] for event in read_events(tmp_path)][-1] == "done"
 
 

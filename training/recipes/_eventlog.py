@@ -162,6 +162,7 @@ class EventLog:
             **({"batch": self.batch} if self.batch else {}),
             "seconds": round(time.monotonic() - self.began, 3),
             "peak_rss_bytes": peak_rss_bytes(),
+            "peak_gpu_bytes": peak_gpu_bytes(),
             "finished_at": datetime.now(UTC).isoformat(),
         }
         result = _without_nan(result)
@@ -318,6 +319,12 @@ def peak_rss_bytes() -> int:
     """The most memory this process held; `ru_maxrss` counts KiB on Linux, bytes on macOS."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_gpu_bytes() -> int | None:
+    """The most memory of its GPU that torch gave to this process; None where it has none, or never asked for torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.max_memory_allocated() if torch and torch.cuda.is_available() else None
 
 
 def is_process_zero() -> bool:

@@ -1,7 +1,7 @@
 from django.contrib import admin
 
 from labeling.web.admin_site import ReadOnlyAdmin
-from training.runs.models import Run
+from training.runs.models import Machine, Run
 
 
 @admin.register(Run)
@@ -12,3 +12,8 @@ class RunAdmin(ReadOnlyAdmin):
     list_select_related = ("project",)
     list_filter = ("state", "kind", "project")
     search_fields = ("owner", "error")
+
+
+@admin.register(Machine)
+class MachineAdmin(ReadOnlyAdmin):
+    list_display = ("name", "measured_at", "seen_at")

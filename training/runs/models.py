@@ -6,6 +6,18 @@ from labeling.projects.models import Project
 from training.registry.models import ModelVersion
 
 
+class Machine(models.Model):
+    """A machine whose worker executes runs, as it measured itself."""
+
+    name = models.CharField(max_length=120, unique=True, help_text="its host name: what stands first in the owner of a run")
+    facts = models.JSONField(default=dict, help_text="cores, memory, GPUs and speeds: see training/sampling/machine.py")
+    measured_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Run(models.Model):
     """One subprocess of a GPU worker, and the row that owns it.
 
@@ -59,6 +71,7 @@ class Run(models.Model):
     checkpoint_bytes = models.PositiveBigIntegerField(default=0, help_text="of that, of its checkpoints")
     measured_at = models.DateTimeField(null=True, help_text="when the bytes were counted")
     checkpoints_deleted_at = models.DateTimeField(null=True, help_text="from then on it can only begin anew")
+    estimate = models.JSONField(default=dict, help_text="what it would take, as was said before it was queued")
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)

@@ -1,8 +1,19 @@
+from typing import Any
+
 from celery import shared_task
+from celery.signals import worker_ready
 
 from labeling.database.ownership import owner_name
 from training.runs import disk, services
+from training.runs.machines import QUEUE, start_saying
 from training.runs.watch import watch_run
+
+
+@worker_ready.connect
+def enter_machine(sender: Any, **_: object) -> None:
+    """A worker that executes runs says what machine it is on."""
+    if QUEUE in sender.app.amqp.queues.consume_from:
+        start_saying()
 
 
 @shared_task
