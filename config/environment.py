@@ -38,6 +38,19 @@ def number(name: str, default: int, *, low: int, high: int) -> int:
     return parsed
 
 
+def amount(name: str, default: float, *, low: float, high: float) -> float:
+    value = text(name)
+    if not value:
+        return default
+    try:
+        parsed = float(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={value!r} is not a number") from None
+    if not low <= parsed <= high:
+        raise ImproperlyConfigured(f"{name}={value} must lie between {low:g} and {high:g}")
+    return parsed
+
+
 def words(name: str, default: list[str]) -> list[str]:
     """A comma-separated list."""
     value = text(name)

@@ -211,6 +211,9 @@ TRAIN_NODES = env.number("PREFLOOP_TRAIN_NODES", 1, low=1, high=256)
 TRAIN_NODE_RANK = env.number("PREFLOOP_TRAIN_NODE_RANK", 0, low=0, high=TRAIN_NODES - 1)
 TRAIN_RENDEZVOUS = env.address("PREFLOOP_TRAIN_RENDEZVOUS", is_needed=TRAIN_NODES > 1)
 TORCH_THREADS = env.number("PREFLOOP_TORCH_THREADS", 0, low=0, high=512)  # 0: all cores
+# What an hour of a machine that executes runs costs, for estimates; 0: no price is told.
+PRICE_AN_HOUR = env.amount("PREFLOOP_PRICE_AN_HOUR", 0.0, low=0.0, high=1_000_000.0)
+CURRENCY = env.text("PREFLOOP_CURRENCY", "EUR")[:3]
 # Folders that models may be imported from; a file elsewhere is never read for it.
 MODEL_ROOTS = env.words("PREFLOOP_MODEL_ROOTS", [str(HOME / "incoming")])
 

@@ -106,6 +106,13 @@ class TrainingCalls(Connection):
         """Start a run; `fields` are kind, and what it needs of snapshot, model, spec and inputs."""
         return self._call("POST", f"projects/{part(slug)}/runs/", json=fields)
 
+    def estimate_run(self, slug: str, **fields: Any) -> JSON:
+        """What a run would take, without starting it; `fields` as `create_run` takes them.
+
+        `{"estimate": {"seconds", "memory_bytes", "disk_bytes", "cost", "notes", ...}, "wrong", "suggested"}`.
+        """
+        return self._call("POST", f"projects/{part(slug)}/runs/estimate/", json=fields)
+
     def run(self, run_id: str) -> JSON:
         return self._call("GET", f"runs/{part(run_id)}/")
 

@@ -15,12 +15,20 @@ from labeling.projects.models import Project
 from labeling.web.api import PAGE_PARAMETERS, CursorPages, Refused, describe, page_of, query, wrong_fields
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
+from training.runs.checking import check_run
 from training.runs.errors import BadSpec, RunError
 from training.runs.explaining import explanation_of
 from training.runs.models import Run
 from training.runs.selectors import runs_visible_to
-from training.runs.serializers import ExplanationSerializer, NewRunSerializer, RunEventSerializer, RunSerializer
+from training.runs.serializers import (
+    ExplanationSerializer,
+    NewRunSerializer,
+    RunEstimateSerializer,
+    RunEventSerializer,
+    RunSerializer,
+)
 from training.runs.services import create_run, request_cancel, resume_run
+from training.runs.suggesting import suggestions
 
 WAIT_SECONDS = 60
 
@@ -45,6 +53,18 @@ def _snapshot_named(project: Project, request: Request, id: str) -> Snapshot:
         return snapshots_visible_to(request.user).filter(project=project).get(pk=number_of(id))
     except (Snapshot.DoesNotExist, Http404):
         raise wrong_fields({"snapshot": "There is no such snapshot in this project"}) from None
+
+
+def _asked(project: Project, request: Request, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `create_run` and `check_run` that a body names."""
+    model, snapshot = wanted.get("model"), wanted.get("snapshot")
+    return {
+        "kind": wanted["kind"],
+        "spec": wanted["spec"],
+        "snapshot": _snapshot_named(project, request, snapshot) if snapshot else None,
+        "model": model_named(project, model) if model else None,
+        "inputs": _inputs(project, wanted.get("inputs")),
+    }
 
 
 def _inputs(project: Project, given: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -84,23 +104,30 @@ class RunsView(ApiView):
     def post(self, request: Request, slug: str) -> Response:
         """Queue a run. Nothing is queued that can't start; a project with many waiting runs gets 429."""
         project = self.project(slug, TRAINING)
-        wanted = self.parsed(NewRunSerializer)
-        model, snapshot = wanted.get("model"), wanted.get("snapshot")
+        asked = _asked(project, request, self.parsed(NewRunSerializer))
         try:
-            run = create_run(
-                project=project,
-                kind=wanted["kind"],
-                created_by=request.user,
-                spec=wanted["spec"],
-                snapshot=_snapshot_named(project, request, snapshot) if snapshot else None,
-                model=model_named(project, model) if model else None,
-                inputs=_inputs(project, wanted.get("inputs")),
-            )
+            run = create_run(project=project, created_by=request.user, **asked)
         except BadSpec as error:
             if "project" in error.fields:
                 raise Refused("too_many_runs", str(error), status=429, wait=WAIT_SECONDS) from None
             raise wrong_fields(error.fields) from None
         return Response(RunSerializer(run).data, status=201)
+
+
+class RunEstimateView(ApiView):
+    @describe("estimate_run", tag="training", body=NewRunSerializer, answers={200: RunEstimateSerializer}, errors=[404])
+    def post(self, request: Request, slug: str) -> Response:
+        """What a run would take and what keeps it from starting, by field, told without queueing it: the body is create_run's."""
+        project = self.project(slug, TRAINING)
+        asked = _asked(project, request, self.parsed(NewRunSerializer))
+        try:
+            checked = check_run(project=project, **asked)
+        except BadSpec as error:
+            raise wrong_fields(error.fields) from None
+        suggested = suggestions(checked)
+        return Response(
+            RunEstimateSerializer({"estimate": checked.plan.estimate, "wrong": checked.wrong, "suggested": suggested}).data
+        )
 
 
 class RunView(ApiView):

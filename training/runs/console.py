@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.timezone import now
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from labeling.accounts.roles import TRAINING
 from labeling.projects.console_access import console_page, keyset_page, show
@@ -19,8 +19,8 @@ from training.runs.comparing import MOST_RUNS, curves_of, differences, figures_b
 from training.runs.console_explain import explanation_shown
 from training.runs.curves import metric_rows
 from training.runs.disk import goes_at
-from training.runs.errors import BadSpec, RunError
-from training.runs.forms import RunForm
+from training.runs.errors import RunError
+from training.runs.estimates_shown import against, in_words
 from training.runs.launchers import batch_of
 from training.runs.models import Run, RunEvent
 from training.runs.selectors import runs_visible_to
@@ -53,45 +53,6 @@ def runs(request: HttpRequest, project: Project) -> HttpResponse:
     return show(request, "console/runs/list.html", project, page=page, kind=kind, kinds=KINDS)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@console_page(to_change=TRAINING)
-def new_run(request: HttpRequest, project: Project) -> HttpResponse:
-    kind = request.POST.get("kind") or request.GET.get("kind") or "reward_head"
-    if kind not in KINDS:
-        kind = "reward_head"
-    if KINDS[kind].explains:
-        return redirect("runs:explain", project.slug)
-    initial = {}
-    for name in ("snapshot", "model"):
-        if (value := request.GET.get(name, "")).isdigit():
-            initial[name] = value
-    form = RunForm(request.POST or None, project=project, kind=kind, initial=initial)
-    if not form.is_bound:
-        # The newest of each is what one wants, mostly.
-        for name in ("snapshot", "model"):
-            if name in form.fields and name not in initial and (first := form.fields[name].queryset.first()):
-                form.initial[name] = first.pk
-    if form.is_bound and form.is_valid():
-        try:
-            run = services.create_run(
-                project=project, kind=kind, created_by=request.user, spec=form.spec(), inputs=form.inputs(),
-                snapshot=form.cleaned_data.get("snapshot"), model=form.cleaned_data["model"],
-            )  # fmt: skip
-        except BadSpec as error:
-            form.add_refusal(error.fields)
-        else:
-            return redirect("runs:detail", project.slug, run.pk)
-    return show(
-        request,
-        "console/runs/new.html",
-        project,
-        form=form,
-        kind=kind,
-        kinds=KINDS,
-        status=422 if form.is_bound else 200,
-    )
-
-
 @require_safe
 @console_page()
 def run(request: HttpRequest, project: Project, run_id: int) -> HttpResponse:
@@ -108,7 +69,8 @@ def run(request: HttpRequest, project: Project, run_id: int) -> HttpResponse:
     return show(
         request, "console/runs/detail.html", project, run=found, seconds_left=time_left(found), kind=KINDS.get(found.kind),
         curves={"rows": rows, "last": rows[-1]["n"] if rows else 0}, samples=by_prompt(samples), log=log,
-        options=options_of(found), batch=batch_shown(found), goes_at=goes_at(found), endpoint=endpoint_of(found), figures=figures_of(found), explanation=explanation_shown(found), dataset=_plain(found.result.get("dataset")),
+        options=options_of(found), batch=batch_shown(found), goes_at=goes_at(found), endpoint=endpoint_of(found), figures=figures_of(found), explanation=explanation_shown(found),
+        told=in_words(found.estimate) if not found.is_over else [], against=against(found), notes=found.estimate.get("notes"), dataset=_plain(found.result.get("dataset")),
     )  # fmt: skip
 
 

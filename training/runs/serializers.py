@@ -56,6 +56,47 @@ class NewRunSerializer(StrictSerializer):
     inputs = RunInputsSerializer(required=False, help_text="of runs on prompts; without ids or tags: all prompts; without an endpoint a worker samples")
 
 
+class RangeSerializer(serializers.Serializer):
+    low = serializers.FloatField()
+    likely = serializers.FloatField()
+    high = serializers.FloatField()
+
+
+class CostSerializer(RangeSerializer):
+    currency = serializers.CharField()
+
+
+class EstimateSerializer(serializers.Serializer):
+    """What a run will take. Whatever nobody can tell is null."""
+
+    machine = serializers.CharField(default=None, allow_null=True, help_text="the machine it is told for; null: none was seen")
+    endpoint = serializers.CharField(default=None, allow_null=True, help_text="the server that is asked for completions")
+    steps = serializers.IntegerField(default=None, allow_null=True, help_text="of the optimiser")
+    rows = serializers.IntegerField(default=None, allow_null=True, help_text="pairs, texts or prompts that take part")
+    tokens = RangeSerializer(default=None, allow_null=True, help_text="that go through the model, each time counted")
+    seconds = RangeSerializer(default=None, allow_null=True)
+    memory_bytes = RangeSerializer(default=None, allow_null=True, help_text="at its peak")
+    memory_of = serializers.CharField(default=None, allow_null=True, help_text="gpu or processor")
+    memory_there_bytes = serializers.FloatField(default=None, allow_null=True, help_text="that the machine has")
+    disk_bytes = RangeSerializer(default=None, allow_null=True)
+    cost = CostSerializer(default=None, allow_null=True, help_text="by the price of an hour, or by the endpoint's prices")
+    n_past = serializers.IntegerField(default=0, help_text="past runs of the kind on the machine that the ranges go by")
+    notes = serializers.ListField(child=serializers.CharField(), default=list, help_text="what is worth knowing before it starts")
+
+
+class SuggestionSerializer(serializers.Serializer):
+    value = serializers.JSONField()
+    why = serializers.CharField()
+
+
+class RunEstimateSerializer(serializers.Serializer):
+    estimate = EstimateSerializer()
+    wrong = serializers.DictField(child=serializers.CharField(), help_text="what keeps it from starting, by field; empty: nothing")
+    suggested = serializers.DictField(
+        child=SuggestionSerializer(), help_text="options that would suit the model and the machine better than the recipe's defaults"
+    )
+
+
 class RunRewardSerializer(serializers.Serializer):
     """What a run is rewarded for: one of model, rule, function is not null."""
 
@@ -102,6 +143,7 @@ class RunSerializer(serializers.Serializer):
     disk_bytes = serializers.IntegerField(help_text="of its folder, when it was last counted")
     checkpoint_bytes = serializers.IntegerField(help_text="of that, of its checkpoints")
     checkpoints_deleted_at = serializers.DateTimeField(allow_null=True, help_text="from then on a resumed run begins anew")
+    estimate = EstimateSerializer(help_text="what it would take, as was told before it was queued")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     heartbeat_at = serializers.DateTimeField(allow_null=True)

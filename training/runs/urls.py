@@ -1,11 +1,12 @@
 from django.urls import path
 
-from training.runs import console, console_explain, disk_console, report_console
+from training.runs import console, console_explain, console_new, disk_console, report_console
 
 app_name = "runs"
 urlpatterns = [
     path("", console.runs, name="list"),
-    path("new/", console.new_run, name="new"),
+    path("new/", console_new.new_run, name="new"),
+    path("estimate/", console_new.estimate, name="estimate"),
     path("explain/", console_explain.explain, name="explain"),
     path("compare/", console.compare, name="compare"),
     path("disk/", disk_console.room, name="disk"),

@@ -100,7 +100,7 @@ def look_at(folder: Path, *, roots: list[Path]) -> Found:
     _check_index(found)
     documents = {path.name: read_json(path) for path in found.files if path.suffix == ".json" and path.name != "tokenizer.json"}
     for name, document in documents.items():
-        _refuse_code(name, document)
+        refuse_code(name, document)
     found.adapter, found.config = documents.get("adapter_config.json"), documents.get("config.json")
     if found.adapter is None and found.config is None:
         raise ModelFilesError(f"{folder.name} holds neither config.json nor adapter_config.json: it is not a complete model folder")
@@ -167,7 +167,7 @@ def _check_index(found: Found) -> None:
         raise ModelFilesError(f"Parts of the weights are missing: {', '.join(missing[:5])}")
 
 
-def _refuse_code(name: str, document: Any, depth: int = 0) -> None:
+def refuse_code(name: str, document: Any, depth: int = 0) -> None:
     """Refuse settings that make a loader fetch or run code that isn't the library's own."""
     if not isinstance(document, dict) or depth > 20:
         return
@@ -180,7 +180,7 @@ def _refuse_code(name: str, document: Any, depth: int = 0) -> None:
             raise ModelFilesError(f"{name} names program code of another library (auto_mapping)")
         if key.strip("_").startswith("attn_implementation") and "/" in json.dumps(value):
             raise ModelFilesError(f"{name} names an attention kernel from elsewhere ({key}): remove the line")
-        _refuse_code(name, value, depth + 1)
+        refuse_code(name, value, depth + 1)
 
 
 def _check_template_names(config: dict[str, Any]) -> None:
