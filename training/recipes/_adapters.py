@@ -15,6 +15,9 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments
 
+from training.sampling.fitness import too_large
+from training.sampling.machine import memory_bytes
+from training.sampling.model_facts import read_facts
 from training.sampling.model_files import check_adapter, check_model
 
 ADAPTER_KINDS = ("lora", "dora", "rslora")
@@ -110,6 +113,18 @@ def four_bits(args: AdapterArguments, dtype: torch.dtype) -> BitsAndBytesConfig 
     )  # fmt: skip
 
 
+def check_memory(args: AdapterArguments, config: TrainingArguments) -> None:
+    """Refuse a model whose weights alone, with what training keeps of each, are more than this machine has. Raises ValueError."""
+    folder = Path(args.model)
+    if not folder.is_dir():
+        return  # a name on the hub
+    a_weight = 16.0 if not trains_adapter(args) else 0.5 if args.quantised_base == "4bit" else frozen_dtype(args, config).itemsize
+    needed = read_facts(folder).n_parameters * a_weight
+    there = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else memory_bytes()
+    if needed > there * max(1, config.world_size):  # of several GPUs each may hold a part
+        raise ValueError(too_large(args.model, needed, there, "this machine", is_trained_whole=not trains_adapter(args)))
+
+
 def load_start(args: PolicyArguments, config: Any) -> dict[str, Any]:
     """What TRL's trainers take as `model`, `peft_config` and `quantization_config`; sets the dtype in `config`.
 
@@ -118,6 +133,7 @@ def load_start(args: PolicyArguments, config: Any) -> dict[str, Any]:
     """
     check_adapters(args)
     name, dtype = check_model(args.model), frozen_dtype(args, config)
+    check_memory(args, config)
     quantised = four_bits(args, dtype)
     if args.adapter:
         device_map = {"": config.device} if quantised else None  # weights of four bits don't move afterwards

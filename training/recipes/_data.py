@@ -143,6 +143,17 @@ def short_enough(dataset: Dataset, tokenizer: Any, max_length: int | None) -> Da
     return dataset.select([index for index, row in enumerate(dataset) if fits(row)])
 
 
+def count_longer_pairs(dataset: Dataset, tokenizer: Any, max_length: int | None) -> int:
+    """Pairs of which a text, prompt included, has more than `max_length` tokens in the chat template."""
+    if max_length is None:
+        return 0
+
+    def is_longer(messages: list[dict[str, str]]) -> bool:
+        return len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]) > max_length
+
+    return sum(any(is_longer(row["prompt"] + row[name]) for name in ("chosen", "rejected")) for row in dataset)
+
+
 def drop_ties(dataset: Dataset) -> Dataset:
     """The pairs with a winner, in order."""
     return dataset.select([index for index, tie in enumerate(dataset["tie"]) if not tie])

@@ -13,7 +13,6 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     LogitsProcessorList,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -33,6 +32,7 @@ from training.recipes._statistics import Figure, mean
 from training.sampling.backends import GenerationRequest, derive_seed
 from training.sampling.heads import keep_head_input_contiguous
 from training.sampling.model_files import check_model, hash_model
+from training.sampling.tokenizing import load_tokenizer
 from training.sampling.transformers_backend import SeededSampling, end_token_ids
 
 BASELINE_FILE = "baseline.json"
@@ -337,9 +337,7 @@ def train_online(
     )
     rollouts = Rollouts(functions, config.reward_weights)
     start = load_start(args, config)
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    if tokenizer.chat_template is None:
-        raise ValueError(f"The tokenizer of {args.model} has no chat template: it is not a chat model.")
+    tokenizer = load_tokenizer(args.model)
     prompts = load_online_prompts(args, config, tokenizer, positions=positions_of(args.model))
     if any(prompts.counts.values()):
         run_log.status("prompts_left_out", **prompts.counts)

@@ -60,6 +60,7 @@ from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import ratio
 from training.sampling.backends import GenerationRequest, derive_seed
 from training.sampling.model_files import check_adapter, check_model, hash_model
+from training.sampling.tokenizing import load_tokenizer
 from training.sampling.transformers_backend import load_policy
 
 KIND = "distill"
@@ -398,13 +399,7 @@ def main(args: DistillArguments, config: DistillSettings) -> None:
     run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
     settle(config, args.run_dir)
     check(args, config)
-    tokenizer = AutoTokenizer.from_pretrained(check_model(args.model))
-    teachers_tokenizer = AutoTokenizer.from_pretrained(check_model(args.teacher or args.model))
-    for name, found in ((args.model, tokenizer), (args.teacher, teachers_tokenizer)):
-        if found.chat_template is None:
-            raise ValueError(f"The tokenizer of {name} has no chat template: it is not a chat model.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer, teachers_tokenizer = load_tokenizer(args.model), load_tokenizer(args.teacher or args.model)
     same = has_same_vocabulary(tokenizer, teachers_tokenizer)
     if not same and args.loss == "kl":
         raise ValueError("Student and teacher have other tokens, so their distributions can't be compared: set loss: texts")

@@ -21,13 +21,14 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset, concatenate_datasets
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from training.recipes._adapters import PolicyArguments, load_start
 from training.recipes._data import (
     DatasetError,
     clearest_pairs,
+    count_longer_pairs,
     drop_ties,
     load_preferences,
     normalise_weights,
@@ -39,6 +40,7 @@ from training.recipes._samples import ShowCompletions
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import mean, proportion
 from training.sampling.model_files import hash_model
+from training.sampling.tokenizing import load_tokenizer
 
 KIND = "dpo"
 
@@ -158,7 +160,11 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
     run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
     settle(config, args.run_dir)
     dataset = load_preferences(args.run_dir / "dataset")
+    tokenizer = load_tokenizer(args.model)
     train, counts = prepare(dataset["train"], args)
+    if n_cut := count_longer_pairs(train, tokenizer, config.max_length):
+        run_log.status("pairs_cut", reason=f"longer than max_length ({config.max_length} tokens): their end is not learnt from", train=n_cut)
+    counts["n_train_cut"] = n_cut
     held_out = drop_ties(dataset["eval"]).remove_columns(["margin", "tie", "soft_label"]) if "eval" in dataset else None
     if not held_out:
         held_out, config.eval_strategy = None, "no"
@@ -179,7 +185,7 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
     trainer = PairDPOTrainer(
         **load_start(args, config),
         args=config,
-        processing_class=AutoTokenizer.from_pretrained(args.model),
+        processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=held_out,
         callbacks=callbacks,

@@ -27,7 +27,7 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import TrainerCallback
 from trl import KTOConfig, KTOTrainer
 
 from training.recipes._adapters import PolicyArguments, load_start
@@ -43,7 +43,8 @@ from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._samples import ShowCompletions
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import area_under_curve, difference_of_means, mean
-from training.sampling.model_files import check_model, hash_model
+from training.sampling.model_files import hash_model
+from training.sampling.tokenizing import load_tokenizer
 
 KIND = "kto"
 
@@ -174,7 +175,7 @@ def main(args: KTOArguments, config: KTOSettings) -> None:
     run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
     settle(config, args.run_dir)
     dataset, counts = load(args.run_dir / "dataset", args.labels_from)
-    tokenizer = AutoTokenizer.from_pretrained(check_model(args.model))
+    tokenizer = load_tokenizer(args.model)
     train, left_out = prepare(dataset["train"], tokenizer, config)
     if args.labels_from == "acceptable":  # pairs do not carry theirs: the manifest counts them
         counts["licences"] = dict(sorted(Counter(train["licence"]).items()))

@@ -27,7 +27,6 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 import torch
 from peft import PeftModel
 from transformers import (
-    AutoTokenizer,
     PreTrainedTokenizerBase,
     TrainerCallback,
     TrainerControl,
@@ -35,6 +34,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from training.recipes._adapters import check_memory
 from training.recipes._data import read_manifest
 from training.recipes._online import (
     BASELINE_FILE,
@@ -57,8 +57,9 @@ from training.recipes._runlog import RunLog, launch, resume_from, write_json
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._shared_base import SharedReward, build_policy, strip_value_head
 from training.recipes._statistics import mean
-from training.sampling.model_files import check_model, hash_model
+from training.sampling.model_files import hash_model
 from training.sampling.reward_models import ADAPTER, RewardModelFiles, axis_weight, inspect_reward_model, score_weight
+from training.sampling.tokenizing import load_tokenizer
 
 KIND = "ppo"
 
@@ -163,6 +164,7 @@ def main(args: PPOArguments, config: PPOSettings) -> None:
     run_log = OnlineRunLog(args.run_dir, kind=KIND, seed=config.seed)
     settle(config, args.run_dir)
     check(args, config)
+    check_memory(args, config)
     run_log.cycle = cycle_steps(config)
     functions, weights = reward_functions(
         args.rewards, config.reward_weights, base_model=args.model, seed=config.seed
@@ -171,9 +173,7 @@ def main(args: PPOArguments, config: PPOSettings) -> None:
     shared = shared_reward_models(args.rewards, args.model)
     if args.value_head_from == "reward" and not shared:
         raise ValueError("value_head_from is reward, but no reward is a LoRA reward model on the policy's base")
-    tokenizer = AutoTokenizer.from_pretrained(check_model(args.model))
-    if tokenizer.chat_template is None:
-        raise ValueError(f"The tokenizer of {args.model} has no chat template: it is not a chat model.")
+    tokenizer = load_tokenizer(args.model)
     prompts = load_online_prompts(args, config, tokenizer, positions=positions_of(args.model))
     if any(prompts.counts.values()):
         run_log.status("prompts_left_out", **prompts.counts)

@@ -27,7 +27,14 @@ from datasets import Dataset
 from peft import TaskType
 from trl import RewardConfig, RewardTrainer
 
-from training.recipes._adapters import AdapterArguments, check_adapters, four_bits, frozen_dtype, new_adapter
+from training.recipes._adapters import (
+    AdapterArguments,
+    check_adapters,
+    check_memory,
+    four_bits,
+    frozen_dtype,
+    new_adapter,
+)
 from training.recipes._data import load_preferences, normalise_weights, read_manifest
 from training.recipes._order import ByLength, GroupByLength
 from training.recipes._reward_axes import OnOwnAxis, check_axes, describe_axes, of_own_axis, place_axes
@@ -47,6 +54,7 @@ from training.recipes._statistics import mean
 from training.sampling.model_files import check_model, hash_model
 from training.sampling.reward_axes import Axes, shares_of
 from training.sampling.reward_models import Ensemble
+from training.sampling.tokenizing import load_tokenizer
 
 KIND = "reward"
 
@@ -187,6 +195,8 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
     run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
     settle(config, args.run_dir)
     check_adapters(args)
+    check_memory(args, config)
+    tokenizer = load_tokenizer(args.model)
     dataset = load_preferences(args.run_dir / "dataset")
     if args.axes:
         check_axes(dataset["train"], args.axes)
@@ -214,6 +224,7 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
     trainer = PairRewardTrainer(
         model=load_with_heads(check_model(args.model), n_outputs, config.seed) if n_outputs > 1 else check_model(args.model),
         args=config,
+        processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=held_out,
         peft_config=new_adapter(args, task_type=TaskType.SEQ_CLS, modules_to_save=["score"]),

@@ -18,7 +18,7 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from training.recipes._adapters import PolicyArguments, load_start
@@ -28,7 +28,8 @@ from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._samples import ShowCompletions
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import ratio
-from training.sampling.model_files import check_model, hash_model
+from training.sampling.model_files import hash_model
+from training.sampling.tokenizing import load_tokenizer
 
 KIND = "sft"
 SOURCES = ("correction", "demonstration", "best")
@@ -116,7 +117,7 @@ def main(args: SFTArguments, config: SFTSettings) -> None:
         raise ValueError("packing and padding_free are not supported: the loss of each text could not be told apart")
     config.eval_strategy = "no"  # before and after, text by text: see below
     dataset = load_supervised(args.run_dir / "dataset")
-    tokenizer = AutoTokenizer.from_pretrained(check_model(args.model))
+    tokenizer = load_tokenizer(args.model)
     train, dropped = prepare(dataset["train"], args, tokenizer, config.max_length)
     held_out, n_eval_dropped = None, 0
     if "eval" in dataset:

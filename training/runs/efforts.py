@@ -197,7 +197,8 @@ def _online(options: Options, data: Data, assumed: Assumed, *, reward_models: in
     most_new = options["max_completion_length"]
     new = most_new * assumed.written_share
     prompt = padded(lengths.prompts, at_once, longest=longest, assumed=assumed, uncertainty=lengths.uncertainty)
-    steps = steps_of(options, prompts * generations * iterations)
+    whole_rollouts = max(1, prompts // max(1, at_once // generations))  # prompts that don't fill one are left for later
+    steps = steps_of(options, whole_rollouts * at_once * iterations)
     learnt = steps * batch * accumulation  # completions, each time that one is learnt from
     rollouts = math.ceil(learnt / iterations / at_once)
     sampled = rollouts * at_once

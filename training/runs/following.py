@@ -11,7 +11,9 @@ from labeling.database.ownership import owner_name
 from labeling.projects.models import Project
 from training.endpoints.models import Endpoint
 from training.registry.models import ModelVersion
+from training.runs.checking import check_run
 from training.runs.errors import BadSpec
+from training.runs.estimates_shown import basis, in_words
 from training.runs.models import Run
 from training.runs.services import claim_next_run, create_run, request_cancel
 from training.runs.watch import watch_run
@@ -23,6 +25,7 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="options", help="an option of the recipe"
     )
+    parser.add_argument("--estimate", action="store_true", help="say what the run would take, and start nothing")
     parser.add_argument("--here", action="store_true", help="execute in this process instead of a worker")
 
 
@@ -64,13 +67,37 @@ def endpoint_named(project: Project, name: str) -> Endpoint:
     return endpoint
 
 
-def start_and_follow(command: BaseCommand, *, here: bool, **arguments: Any) -> Run:
-    """Queue a run, show its progress, and return it when it is done. Raises CommandError where it isn't."""
+def say_estimate(command: BaseCommand, **arguments: Any) -> None:
+    """Print what a run would take. Raises CommandError where it could not start."""
+    try:
+        checked = check_run(**arguments)
+    except BadSpec as error:
+        raise CommandError(str(error)) from None
+    print_estimate(command, checked.plan.estimate)
+    if checked.wrong:
+        raise CommandError("; ".join(f"{name} {problem}" for name, problem in checked.wrong.items()))
+
+
+def print_estimate(command: BaseCommand, estimate: dict[str, Any]) -> None:
+    for name, text in in_words(estimate):
+        command.stdout.write(f"  {name}: {text}")
+    for note in filter(None, [basis(estimate), *estimate.get("notes", [])]):
+        command.stdout.write(f"  {note}")
+
+
+def start_and_follow(command: BaseCommand, *, here: bool, estimate: bool = False, **arguments: Any) -> Run | None:
+    """Queue a run, show its progress, and return it when it is done. Raises CommandError where it isn't.
+
+    With `estimate` it is only said what the run would take; returns None.
+    """
+    if estimate:
+        return say_estimate(command, **arguments)
     try:
         run = create_run(created_by=None, **arguments)
     except BadSpec as error:
         raise CommandError("; ".join(f"{name} {problem}" for name, problem in error.fields.items())) from None
     command.stdout.write(f"Run {run.pk} ({run.kind}) is queued")
+    print_estimate(command, run.estimate)
     try:
         if here:
             while (claimed := claim_next_run(owner=owner_name())) and claimed.pk != run.pk:

@@ -70,10 +70,11 @@ def main() -> None:
     if "conversations" in question:
         print(json.dumps({"tokens": _count(question["template"], special, question["tokenizer"], question["conversations"])}))
     else:
-        print(json.dumps(_try(question["template"], special)))
+        print(json.dumps(tried(question["template"], special)))
 
 
-def _try(source: str, special: dict[str, str]) -> dict[str, Any]:
+def tried(source: str, special: dict[str, str]) -> dict[str, Any]:
+    """As `try_template`, in this process."""
     try:
         template = compiled(source)
         asked = template.render(messages=[ASKED], add_generation_prompt=True, **special)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from training.sampling.chat_template import try_template
+from training.sampling.chat_template import tried, try_template
 from training.sampling.foreign_model import read_json, refuse_code
 from training.sampling.model_files import ModelFilesError, check_adapter, check_model
 
@@ -30,10 +30,11 @@ class Conversations:
     takes_system: bool = True
 
 
-def why_unfit(folder: Path, *, converses: bool = True) -> str:
+def why_unfit(folder: Path, *, converses: bool = True, apart: bool = True) -> str:
     """What makes the model of a folder unfit for a run, and what to do; empty: nothing that can be read.
 
-    `converses` asks for a tokenizer and a chat template, too: all but a merge need them.
+    `converses` asks for a tokenizer and a chat template, too: all but a merge need them. `apart` tries the template in a
+    process of its own: a recipe is one already.
     """
     try:
         check_model(folder)
@@ -44,7 +45,7 @@ def why_unfit(folder: Path, *, converses: bool = True) -> str:
         return str(error)
     if unknown := _unknown_architecture(documents["config.json"]):
         return unknown
-    return _why_it_does_not_converse(folder) if converses else ""
+    return _why_it_does_not_converse(folder, apart) if converses else ""
 
 
 def why_adapter_unfit(folder: Path) -> str:
@@ -70,7 +71,7 @@ def _documents(folder: Path) -> list[Path]:
     return [folder / name for name in ("config.json", "generation_config.json", "tokenizer_config.json") if (folder / name).is_file()]
 
 
-def _why_it_does_not_converse(folder: Path) -> str:
+def _why_it_does_not_converse(folder: Path, apart: bool) -> str:
     if not any((folder / name).is_file() for name in TOKENIZERS):
         return f"it has no tokenizer: put the one it was trained with ({' or '.join(TOKENIZERS)}) beside its weights"
     try:
@@ -81,7 +82,7 @@ def _why_it_does_not_converse(folder: Path) -> str:
         return NO_END
     if not reads.template:
         return NO_TEMPLATE
-    return try_template(reads.template, reads.special)["problem"]
+    return (try_template if apart else tried)(reads.template, reads.special)["problem"]
 
 
 def how_it_reads(folder: Path) -> Conversations:

@@ -8,7 +8,6 @@ import numpy
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
@@ -18,7 +17,8 @@ from transformers import (
 from training.sampling.backends import Generation, GenerationRequest
 from training.sampling.device import bfloat16_is_fast, pick_device
 from training.sampling.heads import keep_head_input_contiguous
-from training.sampling.model_files import check_adapter, check_model
+from training.sampling.model_files import check_adapter
+from training.sampling.tokenizing import load_tokenizer
 
 # The nucleus nearly always fits in this many tokens; sorting the whole vocabulary costs a third of the speed.
 NUCLEUS_CANDIDATES = 512
@@ -205,11 +205,7 @@ def load_policy(
     model: str, adapter: str | None = None, *, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer; merge `adapter` into its weights in float32 first."""
-    tokenizer = AutoTokenizer.from_pretrained(check_model(model))
-    if tokenizer.chat_template is None:
-        raise ValueError(f"The tokenizer of {model} has no chat template: it is not a chat model.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = load_tokenizer(model)
     if adapter is None:
         return AutoModelForCausalLM.from_pretrained(model, dtype=dtype), tokenizer
     from peft import PeftModel  # takes a second, and most sampling needs no adapter

@@ -108,7 +108,7 @@ def test_only_what_is_reported_on_gets_the_columns(project, judged, tiny, lead, 
     project.eval_share = eval_share
     project.save()
     snapshot = create_snapshot(project=project, created_by=lead)
-    run = create_run(project=project, kind=kind, created_by=lead, snapshot=snapshot, model=tiny, spec={})
+    run = create_run(project=project, kind=kind, created_by=lead, snapshot=snapshot, model=tiny, spec={"layer": 1} if kind == "reward_head" else {})
     dataset = write_inputs(run) / "dataset"
     for split in ("train", "eval"):
         for line in (dataset / f"{split}.jsonl").read_text().splitlines():

@@ -20,6 +20,7 @@ def add_to(commands: Any) -> None:
     train.add_argument("--settings", type=Path, help="file of JSON or YAML with the recipe's settings")
     train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one of them, such as max_steps=100")
     train.add_argument("--input", action="append", default=[], metavar="NAME=VALUE", help="for sampling")
+    train.add_argument("--estimate", action="store_true", help="print what the run would take, and start nothing")
     train.add_argument("--follow", action="store_true", help="print its events until it ends")
     for name, run, help in (
         ("follow", follow_run, "print the events of a training run until it ends"),
@@ -39,12 +40,27 @@ def start_run(client: Client, options: argparse.Namespace, console: Console) -> 
     spec = {**(read_settings(options.settings) if options.settings else {}), **settings_of(options.set)}
     given = {"snapshot": options.snapshot, "model": options.model, "inputs": settings_of(options.input), "spec": spec}
     fields = {name: value for name, value in given.items() if value}
+    if options.estimate:
+        return show_estimate(client.estimate_run(options.project, kind=options.kind, **fields), console)
     run = client.create_run(options.project, kind=options.kind, **fields)
     if options.follow:
-        say(console, f"run {run['id']}")
+        say(console, f"run {run['id']}" + told_time(run))
         return shown_to_the_end(client, run["id"], console)
     print_json(run)
     return 0
+
+
+def show_estimate(answer: dict[str, Any], console: Console) -> int:
+    """As JSON, and what keeps the run from starting in words; the exit status is 0 only where it could start."""
+    print_json(answer)
+    for field, problem in answer["wrong"].items():
+        say(console, f"{field} {problem}", "red")
+    return 1 if answer["wrong"] else 0
+
+
+def told_time(run: dict[str, Any]) -> str:
+    seconds = (run.get("estimate") or {}).get("seconds")
+    return f", likely {seconds['likely']:.0f} s ({seconds['low']:.0f} to {seconds['high']:.0f})" if seconds else ""
 
 
 def follow_run(client: Client, options: argparse.Namespace, console: Console) -> int:

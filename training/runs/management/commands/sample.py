@@ -29,13 +29,14 @@ class Command(BaseCommand):
         parser.add_argument("--endpoint", help="name of an endpoint that serves the model: sample there")
         add_run_arguments(parser)
 
-    def handle(self, *, tag: list[str], endpoint: str | None, model: str, here: bool, **options: Any) -> None:
+    def handle(self, *, tag: list[str], endpoint: str | None, model: str, here: bool, estimate: bool, **options: Any) -> None:
         project = project_named(options["project"])
         inputs: dict[str, Any] = {"tags": tag} if tag else {}
         if endpoint is not None:
             inputs["endpoint"] = endpoint_named(project, endpoint).pk
         run = start_and_follow(
-            self, here=here, project=project, kind="sample", model=model_named(model),
+            self, here=here, estimate=estimate, project=project, kind="sample", model=model_named(model),
             spec=parse_options(options["options"]), inputs=inputs,
         )  # fmt: skip
-        self.stdout.write(run.status_text)
+        if run:
+            self.stdout.write(run.status_text)

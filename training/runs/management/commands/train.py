@@ -23,13 +23,11 @@ class Command(BaseCommand):
         parser.add_argument("--snapshot", type=int, required=True, help="number of the snapshot")
         add_run_arguments(parser)
 
-    def handle(self, *, kind: str, snapshot: int, model: str, here: bool, **options: Any) -> None:
+    def handle(self, *, kind: str, snapshot: int, model: str, here: bool, estimate: bool, **options: Any) -> None:
         project = project_named(options["project"])
         frozen = project.snapshots.filter(number=snapshot).first()
         if frozen is None:
             raise CommandError(f"{project.slug} has no snapshot #{snapshot}: freeze one first")
-        run = start_and_follow(
-            self, here=here, project=project, kind=kind, snapshot=frozen, model=model_named(model),
-            spec=parse_options(options["options"]),
-        )  # fmt: skip
-        self.stdout.write(f"Made {run.output_model}")
+        asked = {"project": project, "kind": kind, "snapshot": frozen, "model": model_named(model), "spec": parse_options(options["options"])}
+        if run := start_and_follow(self, here=here, estimate=estimate, **asked):
+            self.stdout.write(f"Made {run.output_model}")
