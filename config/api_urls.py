@@ -79,6 +79,7 @@ urlpatterns = [
     path("projects/<slug:slug>/consent/", withdrawals_api.ConsentView.as_view(), name="consent"),
     path("projects/<slug:slug>/runs/", runs.RunsView.as_view(), name="runs"),
     path("projects/<slug:slug>/runs/disk/", run_disk.DiskView.as_view(), name="run_disk"),
+    path("projects/<slug:slug>/machines/", runs.MachinesView.as_view(), name="machines"),
     path("projects/<slug:slug>/runs/estimate/", runs.RunEstimateView.as_view(), name="estimate_run"),
     path("projects/<slug:slug>/iterations/", loop.IterationsView.as_view(), name="iterations"),
     path("projects/<slug:slug>/webhooks/", webhooks.WebhooksView.as_view(), name="webhooks"),

@@ -261,6 +261,7 @@ ROUTES: dict[str, Page | Public | Api] = {
     f"{V1}{P}runs/": Api(get=READING, post=TRAINING),
     f"{V1}{P}runs/disk/": Api(get=READING),
     f"{V1}{P}runs/estimate/": Api(post=TRAINING),
+    f"{V1}{P}machines/": Api(get=READING),
     f"{V1}{P}iterations/": Api(get=READING, post=TRAINING),
     f"{V1}leases/<str:lease_id>/draft/": Api(put=HOLDER, sees=HOLDER),
     f"{V1}leases/<str:lease_id>/renew/": Api(post=HOLDER, sees=HOLDER),

@@ -113,6 +113,10 @@ class TrainingCalls(Connection):
         """
         return self._call("POST", f"projects/{part(slug)}/runs/estimate/", json=fields)
 
+    def machines(self, slug: str) -> Iterator[JSON]:
+        """Those whose workers execute the project's runs, as they measured themselves."""
+        return self._pages(f"projects/{part(slug)}/machines/")
+
     def run(self, run_id: str) -> JSON:
         return self._call("GET", f"runs/{part(run_id)}/")
 

@@ -18,10 +18,12 @@ from training.registry.selectors import models_of
 from training.runs.checking import check_run
 from training.runs.errors import BadSpec, RunError
 from training.runs.explaining import explanation_of
+from training.runs.machines import machines_there
 from training.runs.models import Run
 from training.runs.selectors import runs_visible_to
 from training.runs.serializers import (
     ExplanationSerializer,
+    MachineSerializer,
     NewRunSerializer,
     RunEstimateSerializer,
     RunEventSerializer,
@@ -128,6 +130,14 @@ class RunEstimateView(ApiView):
         return Response(
             RunEstimateSerializer({"estimate": checked.plan.estimate, "wrong": checked.wrong, "suggested": suggested}).data
         )
+
+
+class MachinesView(ApiView):
+    @describe("list_machines", tag="training", answers={200: page_of(MachineSerializer)}, errors=[404], parameters=PAGE_PARAMETERS)
+    def get(self, request: Request, slug: str) -> Response:
+        """Machines whose workers execute runs, of those seen within a day."""
+        self.project(slug, READING)
+        return self.page(machines_there(), MachineSerializer)
 
 
 class RunView(ApiView):

@@ -5,7 +5,8 @@ from rest_framework import serializers
 
 from labeling.web.api import Number, StrictSerializer, Text
 from training.registry.serializers import ModelReferenceSerializer
-from training.runs.models import Run, RunEvent
+from training.runs.machines import in_words
+from training.runs.models import Machine, Run, RunEvent
 
 MAX_PROMPTS = 100_000
 
@@ -54,6 +55,19 @@ class NewRunSerializer(StrictSerializer):
     snapshot = Text(max_length=20, required=False, allow_null=True, help_text="id of a snapshot of the project")
     model = Text(max_length=120, required=False, allow_null=True, help_text="id or key of the model to start from")
     inputs = RunInputsSerializer(required=False, help_text="of runs on prompts; without ids or tags: all prompts; without an endpoint a worker samples")
+
+
+class MachineSerializer(serializers.Serializer):
+    """A machine whose worker executes runs, as it measured itself."""
+
+    name = serializers.CharField()
+    description = serializers.SerializerMethodField(help_text="in words")
+    facts = serializers.DictField(help_text="cores, memory_bytes, gpus, bf16, flops by type, copied_bytes_a_second, torch, ...")
+    measured_at = serializers.DateTimeField()
+    seen_at = serializers.DateTimeField()
+
+    def get_description(self, machine: Machine) -> str:
+        return in_words(machine.facts)
 
 
 class RangeSerializer(serializers.Serializer):

@@ -552,3 +552,17 @@ def test_a_run_is_started_and_followed_to_its_end(site: Site, capsys: pytest.Cap
     assert main(["--url", site.url, *command]) == 0
     assert site.requests[0].json() == {"kind": "dpo", "snapshot": "9", "model": "small@1", "spec": {"max_steps": 100}}
     assert "metric step=1 text=two\\nlines \\x1b[2J" in capsys.readouterr().out
+
+
+def test_a_run_is_estimated_without_starting_it(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"estimate": {"seconds": {"low": 1, "likely": 2, "high": 4}}, "wrong": {}, "suggested": {}}
+    site.answers = [Answer(200, told)]
+    arguments = ["--url", site.url, "train", "larkfell", "dpo", "--snapshot", "1", "--model", "m@1", "--set", "beta=0.2", "--estimate"]
+    assert main(arguments) == 0
+    (asked,) = site.requests
+    assert asked.path.endswith("projects/larkfell/runs/estimate/")
+    assert json.loads(asked.body) == {"kind": "dpo", "snapshot": "1", "model": "m@1", "spec": {"beta": 0.2}}
+    assert json.loads(capsys.readouterr().out) == told
+    site.answers = [Answer(200, {**told, "wrong": {"model": "is too large"}})]
+    assert main(arguments) == 1
+    assert "model is too large" in capsys.readouterr().err

@@ -203,6 +203,8 @@ def test_rest_tells_what_a_run_would_take_and_queues_nothing(snapshot, tiny, box
     assert "spec.beta" in caller.post("projects/support/runs/estimate/", {**body, "spec": {"beta": -1}}).json()["wrong"]
     assert caller.post("projects/support/runs/estimate/", {**body, "kind": "shell"}).status_code == 400
     assert not Run.objects.exists()
+    (machine,) = caller.get("projects/support/machines/").json()["results"]
+    assert (machine["name"], machine["facts"]["cores"]) == ("box", 2) and "2 cores" in machine["description"]
     queued = caller.post("projects/support/runs/", body).json()
     assert queued["estimate"]["seconds"] == told["estimate"]["seconds"]
 
