@@ -112,7 +112,7 @@ def steps_of(options: Options, rows: int) -> int:
     """Optimiser steps over so many rows."""
     if (most := options.get("max_steps") or -1) > 0:
         return int(most)
-    a_step = options["per_device_train_batch_size"] * (options.get("gradient_accumulation_steps") or 1)
+    a_step = options["per_device_train_batch_size"] * (options.get("gradient_accumulation_steps") or 1) * options.get("world", 1)
     return max(1, math.ceil(math.ceil(rows / a_step) * (options.get("num_train_epochs") or 1)))
 
 
@@ -126,9 +126,9 @@ def _offline(options: Options, data: Data, assumed: Assumed, *, texts_a_row: int
         a_text = min(a_text, mean(lengths.texts, longest) * 1.1 or a_text)
     rows = n_fitting(data.n_train, lengths.texts, longest)
     steps = steps_of(options, rows)
-    # The last batch of a pass is smaller: never more rows than there are.
-    seen = min(steps * accumulation * batch, math.ceil(rows * (options.get("num_train_epochs") or 1))) if rows else 0
-    seen = steps * accumulation * batch if (options.get("max_steps") or -1) > 0 else max(1, seen)
+    seen = steps * accumulation * batch * options.get("world", 1)
+    if (options.get("max_steps") or -1) <= 0:  # the last batch of a pass is smaller: never more rows than there are
+        seen = max(1, min(seen, math.ceil(rows * (options.get("num_train_epochs") or 1))))
     n_eval = min(data.n_eval, options.get("max_eval_pairs") or options.get("max_eval_rows") or data.n_eval)
     answer = max(1.0, a_text - mean(lengths.prompts)) if lengths.prompts else a_text / 2
     trained, evaluated = seen * texts_a_row * a_text, n_eval * texts_a_row * a_text
@@ -176,7 +176,7 @@ def kto(options: Options, data: Data, assumed: Assumed) -> Effort:
 
 def reward_head(options: Options, data: Data, assumed: Assumed) -> Effort:
     """Each text is encoded once, unless it was before; fitting takes no time beside it."""
-    longest, batch = options.get("max_length") or 1024, options["batch_size"]
+    longest, batch = options.get("max_length") or 1024, options.get("batch_size") or 32
     a_text = mean(data.lengths.texts) * (1 + assumed.length_factor * data.lengths.uncertainty) or 256.0
     a_text = min(a_text, longest)
     texts = data.n_distinct * (1 + data.n_eval / max(1, data.n_train)) if data.n_distinct else 2 * (data.n_train + data.n_eval)
@@ -242,7 +242,7 @@ def distill(options: Options, data: Data, assumed: Assumed) -> Effort:
     steps = steps_of(options, texts)
     n_eval = min(data.n_eval, options.get("max_eval_prompts") or data.n_eval) * (options.get("eval_completions") or 0)
     at_once = min(options.get("generation_batch_size") or 32, max(1, texts + n_eval))
-    whole, learnt = prompt + new, steps * batch * accumulation
+    whole, learnt = prompt + new, steps * batch * accumulation * options.get("world", 1)
     learning = learning_passes(options, assumed)
     return Effort(
         steps=steps,
@@ -309,12 +309,14 @@ def explain(options: Options, data: Data, assumed: Assumed) -> Effort:
 
 EFFORTS: dict[str, Callable[[Options, Data, Assumed], Effort]] = {
     "sample": sample, "reward_head": reward_head, "reward": reward, "dpo": dpo, "sft": sft, "kto": kto, "grpo": grpo,
-    "rloo": grpo, "ppo": ppo, "distill": distill, "evaluate": evaluate, "merge": merge, "explain": explain,
+    "rloo": grpo, "encode": reward_head, "layers": reward_head, "ppo": ppo, "distill": distill, "evaluate": evaluate, "merge": merge, "explain": explain,
 }  # fmt: skip
 
 
 def effort_of(kind: str, options: Options, data: Data, assumed: Assumed) -> Effort:
-    """`options` are those of the recipe with its defaults; also `reward_models`, how many there are, and `other_model`."""
+    """`options` are those of the recipe with its defaults; also `reward_models`, how many there are, `other_model`, whether
+    there is one, and `world`, how many processes train.
+    """
     return EFFORTS[kind](options, data, assumed)
 
 

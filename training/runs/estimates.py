@@ -139,7 +139,8 @@ def _seconds(options: Options, model: ModelFacts, effort: Effort, machine: dict[
     peak = speeds["bfloat16" if in_half else "float32"]
     speed = peak * (assumed.share_on_gpu if on_gpu else assumed.share_of_peak)
     a_pass = model.layers * assumed.layer_seconds
-    computing = flops_of(effort, model) / speed + effort.batches * a_pass + effort.steps * assumed.step_seconds
+    speed_of_all = speed * (options.get("world", 1) if on_gpu else 1)  # processes on processors share the cores
+    computing = flops_of(effort, model) / speed_of_all + effort.batches * a_pass + effort.steps * assumed.step_seconds
     if options.get("quantised_base") == "4bit":
         computing *= 1.3
     loading = model.file_bytes * (1 + effort.models_beside) / READ_BYTES_A_SECOND[assumed is WELL]
@@ -163,6 +164,7 @@ def _bytes_a_weight(machine: dict[str, Any]) -> int:
 def _device_bytes(
     kind: str, options: Options, model: ModelFacts, effort: Effort, machine: dict[str, Any], assumed: Assumed
 ) -> float:
+    """Of one GPU, or of all processes of the machine; `is_sharded`: each process holds a part of the weights."""
     on_gpu = bool(machine.get("gpus"))
     is_whole = effort.trains and not options.get("adapter_rank")
     a_weight = 4.0 if is_whole else float(_bytes_a_weight(machine))
@@ -175,10 +177,11 @@ def _device_bytes(
     if effort.trains:
         n_trained = model.n_parameters if is_whole else adapter_weights(options, model)
         trained = n_trained * (12.0 if is_whole else 16.0)  # gradients, two moments; an adapter's own weights
-    return (
+    here = options.get("processes_here", 1)
+    shared = here if options.get("is_sharded") else 1
+    return (1 if on_gpu else here) * (
         (GPU_CONTEXT_BYTES[assumed is WELL] if on_gpu else assumed.process_bytes)
-        + weights
-        + trained
+        + (weights + trained) / shared
         + _activation_bytes(options, model, effort, machine, assumed)
         + effort.cached_tokens * model.layers * 2 * model.hidden / model.heads * model.key_value_heads * _bytes_a_weight(machine)
     )

@@ -16,6 +16,7 @@ from training.registry.services import folder_of
 from training.runs.catalogue import KINDS, defaults
 from training.runs.efforts import Data, n_fitting
 from training.runs.estimates import Estimate, Past, Range, estimate, least_bytes, memory_of
+from training.runs.launchers import ONE, processes_here, processes_of, shards
 from training.runs.machines import machines_there
 from training.runs.models import Machine, Run
 from training.runs.reading import Read, kept, read_for
@@ -132,6 +133,7 @@ def options_of(
     fixed = {"reward_models": len(others), "other_model": is_beside, "other_model_is_whole": is_beside}
     if kind == "evaluate":
         fixed["other_model"] = other is not None
+    fixed |= {"world": processes_of(spec), "processes_here": processes_here(spec), "is_sharded": shards(spec.get("launcher", ONE))}
     longest = {"max_length": LONGEST_BY_DEFAULT[kind]} if kind in LONGEST_BY_DEFAULT else {}
     rank = {"adapter_rank": 16} if kind == "reward" else {}
     return {**longest, **rank, **defaults(kind), **spec, **fixed}
@@ -248,7 +250,9 @@ def took_seconds(run: Run) -> float | None:
 
 
 def took_bytes(run: Run) -> int | None:
-    """The most memory it held, on its GPU where it had one."""
+    """The most memory it held, on its GPU where it had one; None of several processes, of which only the first tells."""
+    if processes_of(run.spec) > 1:
+        return None
     return run.result.get("peak_gpu_bytes") or run.result.get("peak_rss_bytes")
 
 

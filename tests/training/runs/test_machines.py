@@ -9,9 +9,9 @@ from django.utils.timezone import now
 
 from training.runs import machines, tasks
 from training.runs.doctor import examine_machines
+from training.runs.launchers import environment
 from training.runs.machines import in_words, machines_there, note_machine, say_that_it_is_there
 from training.runs.models import Machine, Run
-from training.runs.launchers import environment
 from training.sampling import machine as measuring
 
 FACTS = {"cores": 2, "memory_bytes": 24e9, "gpus": [], "flops": {"float32": 4e10, "bfloat16": 2e11}}
