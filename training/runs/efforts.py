@@ -299,6 +299,11 @@ def merge(options: Options, data: Data, assumed: Assumed) -> Effort:
     return Effort(rows=1, trains=False, models_beside=1.0)
 
 
+def gguf(options: Options, data: Data, assumed: Assumed) -> Effort:
+    """The file is written in a moment; then held-out prompts are answered by the model and by the file."""
+    return replace(evaluate({**options, "other_model": True}, data, assumed), models_beside=1.0)
+
+
 def explain(options: Options, data: Data, assumed: Assumed) -> Effort:
     """Up to twice the largest number of points in all, forward and backward; or a head that pools by the mean: one pass."""
     points = 1 if assumed.length_factor < 0 else 2 * (options.get("max_path_steps") or 128)
@@ -309,7 +314,7 @@ def explain(options: Options, data: Data, assumed: Assumed) -> Effort:
 
 EFFORTS: dict[str, Callable[[Options, Data, Assumed], Effort]] = {
     "sample": sample, "reward_head": reward_head, "reward": reward, "dpo": dpo, "sft": sft, "kto": kto, "grpo": grpo,
-    "rloo": grpo, "encode": reward_head, "layers": reward_head, "ppo": ppo, "distill": distill, "evaluate": evaluate, "merge": merge, "explain": explain,
+    "rloo": grpo, "encode": reward_head, "layers": reward_head, "ppo": ppo, "distill": distill, "evaluate": evaluate, "merge": merge, "gguf": gguf, "explain": explain,
 }  # fmt: skip
 
 

@@ -214,5 +214,7 @@ def _disk(kind: str, options: Options, model: ModelFacts, effort: Effort) -> Ran
     made = checkpoint / 3
     if kind == "merge":
         made = model.n_parameters * (4.0 if options.get("dtype") == "float32" else model.file_bytes / model.n_parameters)
+    elif kind == "gguf":
+        made = model.n_parameters * 2.0  # sixteen bits at most
     kept = KEPT_CHECKPOINTS * checkpoint + 2 * made
     return Range(kept + 1e5, 1.3 * (kept + checkpoint) + 5e7)

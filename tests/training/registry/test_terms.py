@@ -33,6 +33,7 @@ def policy(filled_project, base) -> ModelVersion:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_text("weights")
+    (folder / "adapter_config.json").write_text("{}")
     return register_trained_model(
         name="support-dpo", kind="policy", project=filled_project, parent=base, snapshot=None, folder="models/under-terms",
         is_adapter=True, metrics={}, lineage={},

@@ -20,9 +20,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_run_arguments(parser)
 
-    def handle(self, *, model: str, here: bool, **options: Any) -> None:
+    def handle(self, *, model: str, here: bool, estimate: bool, **options: Any) -> None:
         run = start_and_follow(
-            self, here=here, project=project_named(options["project"]), kind="gguf", model=model_named(model),
+            self, here=here, estimate=estimate, project=project_named(options["project"]), kind="gguf", model=model_named(model),
             spec=parse_options(options["options"]),
         )  # fmt: skip
-        self.stdout.write(run.status_text)
+        if run:
+            self.stdout.write(run.status_text)
