@@ -21,6 +21,7 @@ from training.endpoints import api as endpoints
 from training.loop import api as loop
 from training.registry import api as registry
 from training.registry import api_files as registry_files
+from training.registry import api_imports as registry_imports
 from training.runs import api as runs
 from training.runs import disk_api as run_disk
 
@@ -118,7 +119,13 @@ urlpatterns = [
     path(
         "projects/<slug:slug>/models/<str:model_id>/terms/", registry_files.AcceptedTermsView.as_view(), name="accepted_terms"
     ),
-    path("projects/<slug:slug>/models/import/", registry.ImportModelView.as_view(), name="import_model"),
+    path("projects/<slug:slug>/models/upload/", registry_imports.UploadModelView.as_view(), name="upload_model"),
+    path("projects/<slug:slug>/model-imports/", registry_imports.ModelImportsView.as_view(), name="model_imports"),
+    path("model-imports/<str:model_import_id>/", registry_imports.ModelImportView.as_view(), name="model_import"),
+    path(
+        "model-imports/<str:model_import_id>/cancel/", registry_imports.CancelModelImportView.as_view(), name="cancel_model_import"
+    ),
+    path("projects/<slug:slug>/models/import/", registry_imports.ImportModelView.as_view(), name="import_model"),
     path("runs/<str:run_id>/", runs.RunView.as_view(), name="run"),
     path("runs/<str:run_id>/events/", runs.RunEventsView.as_view(), name="run_events"),
     path("runs/<str:run_id>/explanation/", runs.RunExplanationView.as_view(), name="run_explanation"),

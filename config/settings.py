@@ -175,6 +175,7 @@ CELERY_BEAT_SCHEDULE = {
     "free expired leases": {"task": "labeling.annotation.tasks.free_expired_leases", "schedule": 10.0},
     "find disagreements": {"task": "labeling.quality.tasks.refresh_disagreements", "schedule": 20.0},
     "start lost freezes again": {"task": "labeling.preferences.tasks.sweep_freezes", "schedule": 10.0},
+    "start lost imports of models again": {"task": "training.registry.tasks.sweep_model_imports", "schedule": 10.0},
     "hand on lost runs": {"task": "training.runs.tasks.sweep_runs", "schedule": 10.0},
     "count the room of runs": {"task": "training.runs.tasks.measure_runs", "schedule": 60.0},
     "delete old checkpoints": {"task": "training.runs.tasks.clean_runs", "schedule": 3600.0},
@@ -216,6 +217,8 @@ PRICE_AN_HOUR = env.amount("PREFLOOP_PRICE_AN_HOUR", 0.0, low=0.0, high=1_000_00
 CURRENCY = env.text("PREFLOOP_CURRENCY", "EUR")[:3]
 # Folders that models may be imported from; a file elsewhere is never read for it.
 MODEL_ROOTS = env.words("PREFLOOP_MODEL_ROOTS", [str(HOME / "incoming")])
+# The largest archive of a model that is taken from a browser or over REST, and the most that may come out of it.
+MODEL_UPLOAD_MAX_BYTES = env.number("PREFLOOP_MODEL_UPLOAD_MAX_BYTES", 4_000_000_000, low=1000, high=2**40)
 
 # --- models to talk with ------------------------------------------------------------------------
 # Servers of the OpenAI protocol, by name: {"vllm": {"url": "http://gpu1:8000/v1", "api_key_env": "VLLM_KEY"}}.

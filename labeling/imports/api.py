@@ -83,14 +83,19 @@ class FileView(ApiView):
     throttle_classes = [ImportThrottle]
     takes_chunks = True
 
+    @property
+    def most_bytes(self) -> int | None:
+        """None: what files of rows may have."""
+        return None
+
     @contextmanager
     def received(self, request: Request) -> Iterator[tuple[Upload, str]]:
         """The file on the disk and what it is called; gone after this unless an import took it on."""
         try:
-            if announced_bytes(request) > storage.max_bytes():
-                raise storage.too_large()
+            if announced_bytes(request) > (self.most_bytes or storage.max_bytes()):
+                raise storage.too_large(self.most_bytes)
             read, filename = self._stream(request)
-            upload = storage.receive(read)
+            upload = storage.receive(read, most_bytes=self.most_bytes)
         except FileTooLarge as error:
             raise Refused("request_too_large", f"{error}. Nothing of it was taken", status=413) from None
         except (DiskFull, OSError) as error:

@@ -35,17 +35,21 @@ FORM_BYTES = 100_000  # around the file
 SHOWN_REJECTED = 200
 
 
-def unread(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Refuse a body that is too long before any of it is read; the check for forgery, which reads it, comes after."""
+def unread(view: Callable[..., HttpResponse], most_bytes: Callable[[], int] | None = None) -> Callable[..., HttpResponse]:
+    """Refuse a body that is too long before any of it is read; the check for forgery, which reads it, comes after.
+
+    `most_bytes`: in place of what files of rows may have.
+    """
     checked = csrf_protect(view)
 
     @csrf_exempt
     @wraps(view)
     def opened(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        most = most_bytes() if most_bytes else None
         length = str(request.META.get("CONTENT_LENGTH") or "0")
-        request.too_long = not length.isdigit() or int(length) > storage.max_bytes() + FORM_BYTES  # type: ignore[attr-defined]
+        request.too_long = not length.isdigit() or int(length) > (most or storage.max_bytes()) + FORM_BYTES  # type: ignore[attr-defined]
         if request.method == "POST" and request.too_long:  # type: ignore[attr-defined]
-            return HttpResponse(str(storage.too_large()), status=413, content_type="text/plain; charset=utf-8")
+            return HttpResponse(str(storage.too_large(most)), status=413, content_type="text/plain; charset=utf-8")
         try:
             return checked(request, *args, **kwargs)
         except OSError as error:

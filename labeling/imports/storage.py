@@ -46,8 +46,10 @@ def rejected_file_of(record: Import) -> Path:
     return folder_of(record) / "rejected.jsonl"
 
 
-def receive(read: Callable[[int], bytes]) -> Upload:
+def receive(read: Callable[[int], bytes], *, most_bytes: int | None = None) -> Upload:
     """Write a stream to the disk, holding no more of it than a chunk. Whatever goes wrong, nothing stays.
+
+    `most_bytes`: in place of what files of rows may have.
 
     Raises FileTooLarge and DiskFull, and whatever `read` raises.
     """
@@ -58,8 +60,8 @@ def receive(read: Callable[[int], bytes]) -> Upload:
         with open(path, "xb") as file:
             while chunk := read(CHUNK_BYTES):
                 n_bytes += len(chunk)
-                if n_bytes > max_bytes():
-                    raise too_large()
+                if n_bytes > (max_bytes() if most_bytes is None else most_bytes):
+                    raise too_large(most_bytes)
                 digest.update(chunk)
                 file.write(chunk)
     except BaseException as error:
@@ -72,7 +74,9 @@ def max_bytes() -> int:
     return settings.IMPORT_MAX_BYTES
 
 
-def too_large() -> FileTooLarge:
+def too_large(most_bytes: int | None = None) -> FileTooLarge:
+    if most_bytes is not None:
+        return FileTooLarge(f"A file may have at most {most_bytes:,} bytes")
     return FileTooLarge(
         f"A file may have at most {max_bytes():,} bytes. Compress it with gzip, or split it: parts can be sent one after the other"
     )

@@ -30,7 +30,7 @@ from tests.security.routes import METHODS, ROUTES, Api, Page, Public
 from tests.training.runs.reports import small_report
 from training.endpoints.models import Endpoint
 from training.loop.models import Iteration
-from training.registry.models import ModelVersion
+from training.registry.models import ModelImport, ModelVersion
 from training.runs.models import Run
 
 WITHOUT_LOGIN = ("anonymous", "expired", "read_only")  # on pages: a token opens none
@@ -61,6 +61,7 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     )  # fmt: skip
     result = {"report": small_report()}
     run = Run.objects.create(project=project, kind="reward", model=base, output_model=model, result=result)
+    taken_in = ModelImport.objects.create(project=project, wanted={"name": "m", "kind": "policy"})
     iteration = Iteration.objects.create(project=project, number=1, policy_before=base)
     talk = Conversation.objects.create(project=project, annotator=annotator, client_key="k", max_turns=3)
     Turn.objects.create(conversation=talk, number=1, client_key="k", content="Hello", speakers=[])
@@ -84,7 +85,7 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
         "gold_id": gold.pk, "username": reviewer.username, "file": "config.json",
         "slug": project.slug, "language": "de", "lease_id": lease.pk, "judgement_id": Judgement.objects.first().pk,
         "snapshot_id": snapshot.pk, "run_id": run.pk, "model_id": model.pk, "iteration_id": iteration.pk, "number": 1,
-        "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "token_id": token.pk,
+        "prompt_id": project.prompts.first().pk, "import_id": project.imports.first().pk, "model_import_id": taken_in.pk, "token_id": token.pk,
         "conversation_id": talk.public_id, "pseudonym": pseudonym_of(project, annotator),
         "user_id": reviewer.pk, "image_id": picture.public_id,
         "task_id": judged.public_id, "adjudication_id": note.adjudication.pk, "split": "train", "kind": "jsonl", "format": "jsonl", "view": "preference",

@@ -15,6 +15,7 @@ from training.client.errors import BadLogin
 from training.client.imports import ImportCalls
 from training.client.judging import JudgingCalls
 from training.client.login import DEFAULT_URL, logged_in
+from training.client.model_imports import ModelImportCalls
 from training.client.quality import QualityCalls
 from training.client.snapshots import SnapshotCalls
 from training.client.training import TrainingCalls
@@ -23,7 +24,8 @@ from training.client.withdrawals import WithdrawalCalls
 
 
 class Client(
-    AccessCalls, ImportCalls, JudgingCalls, QualityCalls, SnapshotCalls, WithdrawalCalls, TrainingCalls, WebhookCalls
+    AccessCalls, ImportCalls, JudgingCalls, QualityCalls, SnapshotCalls, WithdrawalCalls, TrainingCalls, ModelImportCalls,
+    WebhookCalls,
 ):
     """All calls of a site, each documented where its topic is."""
 

@@ -81,10 +81,6 @@ class TrainingCalls(Connection):
             return target
         return download.finish(known)
 
-    def import_model(self, slug: str, **fields: Any) -> JSON:
-        """From a folder of the server that its operator allows; `fields` are folder, name, kind, licence, base and more."""
-        return self._call("POST", f"projects/{part(slug)}/models/import/", json=fields)
-
     def lineage(self, slug: str, of: str, open: tuple[str, ...] = ()) -> JSON:
         """Nodes and edges around `of`, such as model:12, snapshot:3 or licence:MIT; all that follows from those in `open`."""
         return self._call("GET", f"projects/{part(slug)}/lineage/", params={"of": of, "open": ",".join(open)})

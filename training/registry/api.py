@@ -17,18 +17,16 @@ from labeling.projects.api_access import ApiView
 from labeling.projects.selectors import projects_of
 from labeling.web.api import PAGE_PARAMETERS, Refused, describe, page_of, query, wrong_fields
 from training.registry.card import card_of
-from training.registry.errors import BadStage, NoSuchModelFiles, NotImported, TermsNotAccepted, UnsafeModelFiles
+from training.registry.errors import BadStage, NoSuchModelFiles, TermsNotAccepted, UnsafeModelFiles
 from training.registry.graph import around, graph_of
-from training.registry.importing import MOST_BYTES_ON_A_PAGE, import_model
 from training.registry.models import ModelVersion
 from training.registry.report_serializers import RewardReportSerializer
-from training.registry.selectors import lineage_of, models_of, models_visible_to
+from training.registry.selectors import lineage_of, models_visible_to
 from training.registry.serializers import (
     LineageGraphSerializer,
     ModelDetailSerializer,
     ModelSerializer,
     ModelVerificationSerializer,
-    NewImportedModelSerializer,
     NewModelSerializer,
     NewTermsSerializer,
     StageSerializer,
@@ -190,31 +188,3 @@ class LineageView(ApiView):
         shown = around(graph, start, opened=request.query_params.get("open", "").split(",")[:MOST_OPENED])
         edges = [{"source": source, "target": target} for source, target in shown.edges]
         return Response(LineageGraphSerializer({"nodes": shown.nodes.values(), "edges": edges, "is_cut": shown.is_cut}).data)
-
-
-class ImportModelView(ModelApiView):
-    @describe("import_model", tag="models", body=NewImportedModelSerializer, answers={201: ModelDetailSerializer}, errors=[404])
-    def post(self, request: Request, slug: str) -> Response:
-        """Copy a model or adapter from a folder of the server that the operator allows; checked before it is entered.
-
-        For leads and engineers of the project. A base model is for all projects: operators alone import one.
-        """
-        project = self.project(slug, TRAINING)
-        wanted = self.parsed(NewImportedModelSerializer)
-        is_base = wanted["kind"] == ModelVersion.Kind.BASE
-        if is_base and not request.user.is_staff:
-            raise PermissionDenied("Base models are for all projects: an operator of this site imports them")
-        named = wanted.pop("base", None)
-        base = None
-        if named:
-            found = Q(key=named) | Q(pk=int(named)) if named.isascii() and named.isdigit() and len(named) < 19 else Q(key=named)
-            base = models_of(project).filter(found).first()
-            if base is None:
-                raise wrong_fields({"base": "There is no such model in this project"})
-        try:
-            model = import_model(
-                project=None if is_base else project, base=base, created_by=request.user, most_bytes=MOST_BYTES_ON_A_PAGE, **wanted
-            )
-        except NotImported as error:
-            raise wrong_fields({"folder": str(error)}) from None
-        return Response(self.detail(self.find(self.models(), str(model.pk))), status=201)

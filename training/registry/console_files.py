@@ -1,4 +1,4 @@
-"""Pages on what a model is and where it comes from: card, files, terms, lineage, and bringing one in."""
+"""Pages on what a model is and where it comes from: card, files, terms and lineage."""
 
 from typing import Any
 
@@ -9,16 +9,15 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from labeling.accounts.roles import STEERING, TRAINING
+from labeling.accounts.roles import STEERING
 from labeling.projects.console_access import console_page, refused, show
 from labeling.projects.models import Project
 from training.registry.card import body_of, card_of
 from training.registry.console import may_change_terms
 from training.registry.drawing import draw
-from training.registry.errors import NotImported, TermsChanged
-from training.registry.forms import ImportForm, TermsForm
+from training.registry.errors import TermsChanged
+from training.registry.forms import TermsForm
 from training.registry.graph import MOST_NODES, Graph, Node, around, graph_of
-from training.registry.importing import MOST_BYTES_ON_A_PAGE, import_model
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of, models_visible_to
 from training.registry.services import change_terms
@@ -92,26 +91,6 @@ def accept(request: HttpRequest, project: Project, model_id: int) -> HttpRespons
     asked_by = request.POST.get("asked_by", "")
     back = int(asked_by) if asked_by.isascii() and asked_by.isdigit() and len(asked_by) < 19 else found.pk
     return redirect(reverse("registry:detail", args=[project.slug, back]) + "#terms")
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@console_page(to_change=TRAINING)
-def bring_in(request: HttpRequest, project: Project) -> HttpResponse:
-    form = ImportForm(request.POST or None, project=project, is_operator=request.user.is_staff)
-    if form.is_bound and form.is_valid():
-        is_base = form.cleaned_data["kind"] == ModelVersion.Kind.BASE
-        try:
-            model = import_model(
-                project=None if is_base else project, created_by=request.user, most_bytes=MOST_BYTES_ON_A_PAGE, **form.cleaned_data
-            )
-        except NotImported as error:
-            form.add_error("folder", str(error))
-        else:
-            for text in model.lineage["mended"]:
-                messages.info(request, text)
-            messages.success(request, f"{model.key} is entered.")
-            return redirect("registry:detail", project.slug, model.pk)
-    return show(request, "console/registry/import.html", project, form=form, status=422 if form.is_bound else 200)
 
 
 # --- lineage ------------------------------------------------------------------------------------

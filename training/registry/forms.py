@@ -37,7 +37,12 @@ class TermsForm(forms.Form):
 
 
 class ImportForm(TermsForm):
-    folder = forms.ChoiceField(choices=[], help_text="below the folders that the operator allows")
+    """An archive that is sent, or a folder of the server."""
+
+    file = forms.FileField(required=False, allow_empty_file=True, label="Archive")
+    folder = forms.ChoiceField(
+        choices=[], required=False, label="Or a folder of the server", help_text="below those that the operator allows"
+    )  # fmt: skip
     name = forms.RegexField(r"^[a-z0-9][a-z0-9._-]{0,99}\Z", help_text="small letters, digits, . _ -")
     kind = forms.ChoiceField(choices=[("policy", "policy"), ("reward", "reward model")])
     base = forms.ModelChoiceField(
@@ -51,9 +56,17 @@ class ImportForm(TermsForm):
 
     def __init__(self, *args: Any, project: Project, is_operator: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["folder"].choices = [(folder, folder) for folder in folders_to_import()]
+        self.fields["folder"].choices = [("", "none: an archive is sent"), *((folder, folder) for folder in folders_to_import())]
         if is_operator:
             self.fields["kind"].choices = [*self.fields["kind"].choices, ("base", "base model, for all projects")]
         bases = models_of(project).filter(kind=ModelVersion.Kind.BASE).exclude(stage=ModelVersion.Stage.ARCHIVED)
         self.fields["base"].queryset = bases.order_by("-pk")
-        self.order_fields(["folder", "name", "kind", "base", "plain_template", "source"])
+        self.order_fields(["file", "folder", "name", "kind", "base", "plain_template", "source"])
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not cleaned.get("file") and not cleaned.get("folder") and not self.errors.keys() & {"file", "folder"}:
+            self.add_error("file", "Choose an archive, or a folder of the server.")
+        elif cleaned.get("file") and cleaned.get("folder"):
+            self.add_error("folder", "An archive is sent: leave this at none.")
+        return cleaned

@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 
 from labeling.accounts.models import User
 from labeling.projects.models import Project
@@ -18,7 +20,6 @@ from training.sampling.foreign_model import Found, look_at, mend, mismatch, read
 from training.sampling.model_files import ModelFilesError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}\Z")
-MOST_BYTES_ON_A_PAGE = 4_000_000_000
 SPARE_BYTES = 500_000_000  # that stay free on the disk
 
 
@@ -59,53 +60,104 @@ def import_model(
     for. What was mended and what was left behind is kept in the model's lineage. Raises NotImported, with words for the
     person; nothing stays behind then.
     """
-    path = _allowed(folder)
-    if not NAME.match(name):
-        raise NotImported("A name has small letters, digits, . _ - and starts with a letter or digit")
-    if (kind == ModelVersion.Kind.BASE) != (project is None):
-        raise NotImported("A base model is for all projects; a policy or a reward model is of one")
+    return take_in(
+        allowed_folder(folder), roots=allowed_roots(), name=name, kind=kind, licence=licence, project=project, base=base, source=source,
+        plain_template=plain_template, created_by=created_by, most_bytes=most_bytes, **terms,
+    )  # fmt: skip
+
+
+def take_in(
+    path: Path,
+    *,
+    roots: list[Path],
+    name: str,
+    kind: str,
+    licence: str,
+    project: Project | None = None,
+    base: ModelVersion | None = None,
+    source: str = "",
+    plain_template: bool = False,
+    created_by: User | None = None,
+    most_bytes: int | None = None,
+    imported_from: str = "",
+    left: Sequence[str] = (),
+    target: Path | None = None,
+    scratch_prefix: str = ".importing-",
+    report: Callable[[int], None] = lambda n_bytes: None,
+    entered: Callable[[ModelVersion], None] = lambda model: None,
+    **terms: Any,
+) -> ModelVersion:
+    """As `import_model`, of a folder whose place is not in question; links may lead below `roots`.
+
+    `target` is the folder that it gets, and `scratch_prefix` what the one it is made in begins with, where an attempt that
+    is killed must be cleared away later.
+    `report` gets the bytes copied so far, and `entered` the model in the transaction that enters it; both may raise.
+    """
+    check_wanted(name=name, kind=kind, project=project)
     try:
-        found = look_at(path, roots=allowed_roots())
+        found = look_at(path, roots=roots)
         _check_kind(found, kind, base)
         _check_space(found, most_bytes)
-        target = Path(settings.MODELS) / f"{name}-imported"
         Path(settings.MODELS).mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".importing-", dir=settings.MODELS))
+        scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix, dir=settings.MODELS))
         try:
             copy = scratch / "model"
             copy.mkdir()
+            n_bytes = 0
             for file in found.files:
                 shutil.copyfile(file, copy / file.name)  # of a link, the file itself
+                n_bytes += file.stat().st_size
+                report(n_bytes)
             mended = []
             if found.adapter is None or found.has_tokenizer:
                 mended = mend(copy, plain_template=plain_template) if kind != ModelVersion.Kind.REWARD or found.has_tokenizer else []
                 try_tokenizer(copy)
-            number = 1
-            while (final := target.with_name(f"{target.name}-{number}")).exists():
-                number += 1
+            final = target or _free_folder(name)
+            shutil.rmtree(final, ignore_errors=True)
             os.replace(copy, final)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except ModelFilesError as error:
         raise NotImported(str(error)) from None
     except OSError as error:
-        raise NotImported(f"{error.strerror or error}: {error.filename or path}") from None
+        raise NotImported(f"{error.strerror or error}: {Path(error.filename or path).name}") from None
     try:
-        return register_imported_model(
-            name=name, kind=kind, project=project, base=base if found.adapter is not None else None,
-            folder=str(final.relative_to(settings.HOME)), is_adapter=found.adapter is not None, licence=licence, source=source,
-            lineage={
-                "imported_from": path.name, "mended": mended, "left_behind": found.left,
-                "registered_by": created_by.username if created_by else None,
-            },
-            **terms,
-        )  # fmt: skip
+        with transaction.atomic():
+            model = register_imported_model(
+                name=name, kind=kind, project=project, base=base if found.adapter is not None else None,
+                folder=str(final.relative_to(settings.HOME)), is_adapter=found.adapter is not None, licence=licence, source=source,
+                lineage={
+                    "imported_from": imported_from or path.name, "mended": mended, "left_behind": [*left, *found.left],
+                    "registered_by": created_by.username if created_by else None,
+                },
+                **terms,
+            )  # fmt: skip
+            entered(model)
+        return model
     except BaseException:
         shutil.rmtree(final, ignore_errors=True)
         raise
 
 
-def _allowed(folder: str) -> Path:
+def check_wanted(*, name: str, kind: str, project: Project | None) -> None:
+    """Raises NotImported."""
+    if not NAME.match(name):
+        raise NotImported("A name has small letters, digits, . _ - and starts with a letter or digit")
+    if kind not in (ModelVersion.Kind.BASE, ModelVersion.Kind.POLICY, ModelVersion.Kind.REWARD):
+        raise NotImported("Only base models, policies and reward models are imported")
+    if (kind == ModelVersion.Kind.BASE) != (project is None):
+        raise NotImported("A base model is for all projects; a policy or a reward model is of one")
+
+
+def _free_folder(name: str) -> Path:
+    number = 1
+    while (final := Path(settings.MODELS) / f"{name}-imported-{number}").exists():
+        number += 1
+    return final
+
+
+def allowed_folder(folder: str) -> Path:
+    """The folder, once it is known to lie below an allowed root. Raises NotImported."""
     path = Path(folder)
     roots = allowed_roots()
     if not roots:

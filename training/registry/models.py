@@ -1,3 +1,5 @@
+from pathlib import PurePath
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -122,3 +124,60 @@ class TermsAcceptance(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} for {self.project}"
+
+
+class ModelImport(models.Model):
+    """A model from elsewhere being taken in by a worker. One killed on the way leaves it to be started again.
+
+    Whoever holds (`owner`, `epoch`) may write; each new owner raises the epoch, so a stale one writes nothing.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting"
+        WORKING = "working", "working"
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    ENDED = (State.DONE, State.FAILED, State.CANCELLED)
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="model_imports")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    status_text = models.CharField(max_length=200, blank=True)
+    source_folder = models.CharField(max_length=500, blank=True, help_text="on the server; empty: an archive was sent")
+    filename = models.CharField(max_length=200, blank=True, help_text="what the archive was called outside")
+    sha256 = models.CharField(max_length=64, blank=True, help_text="of the archive")
+    wanted = models.JSONField(default=dict, help_text="name, kind, licence, terms and the like, as they were asked for")
+    base = models.ForeignKey(ModelVersion, null=True, on_delete=models.SET_NULL, related_name="+")
+    model = models.ForeignKey(ModelVersion, null=True, on_delete=models.SET_NULL, related_name="imports")
+    problem = models.TextField(blank=True)
+    n_done = models.BigIntegerField(default=0, help_text="bytes that were unpacked or copied")
+    n_total = models.BigIntegerField(default=0, help_text="bytes of the archive or folder")
+    owner = models.CharField(max_length=120, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    heartbeat_at = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(null=True, help_text="when a worker was last woken for it")
+    cancel_requested_at = models.DateTimeField(null=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "heartbeat_at"]), models.Index(fields=["project", "-id"])]
+
+    def __str__(self) -> str:
+        return f"import of a model {self.pk}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in self.ENDED
+
+    @property
+    def folder_name(self) -> str:
+        return PurePath(self.source_folder).name or "an archive"
+
+    @property
+    def share(self) -> float:
+        """Of the bytes, 0 to 1; what comes out of an archive may be more than it has."""
+        return min(1.0, self.n_done / self.n_total) if self.n_total else 0.0

@@ -3,7 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from labeling.web.api import Flag, StrictSerializer, Text
-from training.registry.models import ModelVersion, StageChange
+from training.registry.models import ModelImport, ModelVersion, StageChange
 
 
 class WantedTermsSerializer(StrictSerializer):
@@ -38,6 +38,10 @@ class NewImportedModelSerializer(WantedTermsSerializer):
     base = Text(max_length=120, required=False, allow_null=True, help_text="of an adapter: id or key of its base model")
     source = Text(max_length=200, allow_blank=True, default="")
     plain_template = Flag(default=False, help_text="give it a plain chat template where it has none")
+
+
+class NewUploadedModelSerializer(NewImportedModelSerializer):
+    folder = None  # it is in the body
 
 
 class StageSerializer(StrictSerializer):
@@ -174,3 +178,26 @@ class ModelDetailSerializer(ModelSerializer):
         shown["stage_changes"] = StageChangeSerializer(model.stage_changes.select_related("created_by", "model").order_by("pk"), many=True).data
         shown["lineage"] = LineageSerializer(self.context["lineage"]).data
         return shown
+
+
+class ModelImportSerializer(serializers.Serializer):
+    id = serializers.CharField(source="pk")
+    state = serializers.ChoiceField(ModelImport.State.choices)
+    status_text = serializers.CharField()
+    share = serializers.FloatField(help_text="of the bytes that are done, 0 to 1")
+    problem = serializers.CharField(help_text="why it was refused")
+    name = serializers.CharField(source="wanted.name")
+    kind = serializers.CharField(source="wanted.kind")
+    filename = serializers.CharField(help_text="of the archive that was sent; empty: a folder of the server")
+    sha256 = serializers.CharField(help_text="of the archive")
+    model = ModelReferenceSerializer(allow_null=True, help_text="what it became")
+    mended = serializers.SerializerMethodField()
+    left_behind = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    def get_mended(self, job: ModelImport) -> list[str]:
+        return job.model.lineage.get("mended", []) if job.model else []
+
+    def get_left_behind(self, job: ModelImport) -> list[str]:
+        return job.model.lineage.get("left_behind", []) if job.model else []

@@ -1,11 +1,13 @@
 from django.urls import path
 
-from training.registry import console, console_downloads, console_files
+from training.registry import console, console_downloads, console_files, console_imports
 
 app_name = "registry"
 urlpatterns = [
     path("", console.models, name="list"),
-    path("import/", console_files.bring_in, name="import"),
+    path("import/", console_imports.bring_in, name="import"),
+    path("import/<int:model_import_id>/", console_imports.import_result, name="import_result"),
+    path("import/<int:model_import_id>/cancel/", console_imports.cancel, name="import_cancel"),
     path("lineage/", console_files.lineage, name="lineage"),
     path("<int:model_id>/", console.model, name="detail"),
     path("<int:model_id>/card/", console_files.card, name="card"),

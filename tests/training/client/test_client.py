@@ -162,7 +162,7 @@ def test_models_are_moved_described_verified_imported_and_traced(site: Site, cli
     client.set_model_terms("3", licence="MIT")
     client.verify_model("3")
     client.model_report("3")
-    client.import_model("support", folder="x", name="x", kind="base", licence="MIT")
+    client.start_model_import("support", folder="x", name="x", kind="base", licence="MIT")
     client.lineage("support", "licence:CC BY", open=("model:1", "model:2"))
     site.answers.append(Answer(200, b"# A card"))
     assert client.model_card("3") == "# A card"
@@ -172,6 +172,32 @@ def test_models_are_moved_described_verified_imported_and_traced(site: Site, cli
     ]  # fmt: skip
     assert site.requests[0].json() == {"stage": "production", "reason": "it wins"}
     assert site.requests[5].query == {"of": "licence:CC BY", "open": "model:1,model:2"}
+
+
+def test_a_folder_is_packed_sent_and_followed_to_the_model_it_becomes(site: Site, client: Client, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no \.safetensors"):
+        client.import_model("support", folder, name="theirs", kind="policy", licence="MIT")
+    for name in ("model.safetensors", "config.json", "pytorch_model.bin", "modeling.py"):
+        (folder / name).write_bytes(name.encode())
+    job = {"id": "5", "state": "waiting", "model": None, "problem": ""}
+    done = {**job, "state": "done", "model": {"id": "9", "key": "theirs@1"}}
+    site.answers = [Answer(202, job), Answer(200, done), Answer(200, {"id": "9", "key": "theirs@1"})]
+    sent: list[tuple[int, int]] = []
+    states: list[str] = []
+    model = client.import_model(
+        "support", folder, name="theirs", kind="policy", licence="MIT", plain_template=True,
+        report=lambda n, total: sent.append((n, total)), follow=lambda job: states.append(job["state"]),
+    )  # fmt: skip
+    assert model["key"] == "theirs@1" and states == ["done"] and sent[-1][0] == sent[-1][1]
+    first = site.requests[0]
+    assert first.path == "/api/v1/projects/support/models/upload/" and first.query["plain_template"] == "true"
+    assert b"model.safetensors" in first.body and b"config.json" in first.body
+    assert b"pytorch_model" not in first.body and b"modeling.py" not in first.body
+    site.answers = [Answer(202, job), Answer(200, {**job, "state": "failed", "problem": "config.json is missing"})]
+    with pytest.raises(JobFailed, match=r"config\.json is missing"):
+        client.import_model("support", folder, name="theirs", kind="policy", licence="MIT")
 
 
 def test_a_password_is_exchanged_for_a_token_used_from_then_on(site: Site) -> None:
