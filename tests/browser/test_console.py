@@ -18,7 +18,7 @@ from training.runs.models import Run, RunEvent
 PAGES = (
     "", "tasks/", "quality/", "quality/?show=annotators", "quality/?show=checks", "quality/?show=coefficients", "reports/", "settings/", "people/", "guidelines/", "guidelines/?edit", "webhooks/", "webhooks/new/", "prompts/", "prompts/{prompt}/", "import/",
     "snapshots/", "snapshots/1/", "snapshots/new/", "snapshots/1/card/", "snapshots/1/verify/",
-    "snapshots/compare/", "snapshots/withdrawals/", "snapshots/withdrawals/new/?prompt={prompt}", "runs/", "runs/new/?kind=dpo", "runs/compare/", "runs/{run}/", "models/", "models/{model}/", "models/{model}/card/", "models/lineage/", "models/import/",
+    "snapshots/compare/", "snapshots/withdrawals/", "snapshots/withdrawals/new/?prompt={prompt}", "runs/", "runs/new/?kind=dpo", "runs/compare/", "runs/disk/", "runs/{run}/", "models/", "models/{model}/", "models/{model}/card/", "models/lineage/", "models/import/",
     "iterations/", "iterations/1/", "iterations/new/",
 )  # fmt: skip
 
@@ -38,7 +38,8 @@ def world(site):
         snapshot=snapshot, folder="p", files={"adapter_model.safetensors": "ab" * 32}, lineage={"run": 1, "recipe": "dpo"},
     )  # fmt: skip
     run = Run.objects.create(
-        project=project, kind="dpo", model=base, snapshot=snapshot, state="running", progress=0.1, started_at=now()
+        project=project, kind="dpo", model=base, snapshot=snapshot, state="running", progress=0.1, started_at=now(),
+        disk_bytes=12_000_000, checkpoint_bytes=9_000_000,
     )
     Iteration.objects.create(
         project=project, number=1, policy_before=base, stage="collecting",
