@@ -18,6 +18,7 @@ from labeling.quality import api as quality
 from labeling.quality import gold_api
 from labeling.webhooks import api as webhooks
 from training.endpoints import api as endpoints
+from training.features import api as features
 from training.loop import api as loop
 from training.registry import api as registry
 from training.registry import api_files as registry_files
@@ -107,6 +108,11 @@ urlpatterns = [
     ),
     path("projects/<slug:slug>/endpoints/", endpoints.EndpointsView.as_view(), name="endpoints"),
     path("endpoints/<str:endpoint_id>/", endpoints.EndpointView.as_view(), name="endpoint"),
+    path("projects/<slug:slug>/features/", features.FeaturesView.as_view(), name="features"),
+    path("projects/<slug:slug>/features/encode/", features.EncodeView.as_view(), name="encode"),
+    path("projects/<slug:slug>/features/uncertain/", features.UncertainPairsView.as_view(), name="uncertain_pairs"),
+    path("projects/<slug:slug>/encoders/", features.EncodersView.as_view(), name="encoders"),
+    path("encoders/<str:encoder_id>/", features.EncoderView.as_view(), name="encoder"),
     path("models/", registry.ModelsView.as_view(), name="models"),
     path("models/<str:model_id>/", registry.ModelView.as_view(), name="model"),
     path("models/<str:model_id>/archive/", registry_files.ModelArchiveView.as_view(), name="model_archive"),

@@ -61,6 +61,7 @@ INSTALLED_APPS = [
     "training.registry",
     "training.endpoints",
     "training.runs",
+    "training.features",
     "training.loop",
 ]
 
@@ -179,6 +180,8 @@ CELERY_BEAT_SCHEDULE = {
     "hand on lost runs": {"task": "training.runs.tasks.sweep_runs", "schedule": 10.0},
     "count the room of runs": {"task": "training.runs.tasks.measure_runs", "schedule": 60.0},
     "delete old checkpoints": {"task": "training.runs.tasks.clean_runs", "schedule": 3600.0},
+    "encode what arrived": {"task": "training.features.tasks.sweep_features", "schedule": 10.0},
+    "reconcile features": {"task": "training.features.tasks.reconcile_features", "schedule": 3600.0},
     "advance iterations": {"task": "training.loop.tasks.advance_iterations", "schedule": 5.0},
     "compute quality reports": {"task": "labeling.quality.tasks.compute_due_reports", "schedule": 30.0},
     "send webhooks": {"task": "labeling.webhooks.tasks.send_messages", "schedule": 5.0},

@@ -19,6 +19,7 @@ urlpatterns = [
     path("projects/<slug:slug>/bench/", include("labeling.preferences.urls_of_bench")),
     path("projects/<slug:slug>/snapshots/", include("labeling.preferences.urls")),
     path("projects/<slug:slug>/runs/", include("training.runs.urls")),
+    path("projects/<slug:slug>/features/", include("training.features.urls")),
     path("projects/<slug:slug>/models/", include("training.registry.urls")),
     path("projects/<slug:slug>/endpoints/", include("training.endpoints.urls")),
     path("projects/<slug:slug>/iterations/", include("training.loop.urls")),

@@ -13,11 +13,11 @@ PACKAGES = ("config", "labeling", "training")
 
 # Each may import itself and what stands to the right of it.
 CHAIN = [
-    "config", "training.loop", "training.runs", "training.endpoints", "training.registry", "labeling.webhooks", "labeling.preferences", "labeling.imports",
+    "config", "training.loop", "training.features", "training.runs", "training.endpoints", "training.registry", "labeling.webhooks", "labeling.preferences", "labeling.imports",
     "labeling.quality", "labeling.conversation", "labeling.annotation", "labeling.images", "labeling.projects", "labeling.accounts", "labeling.live", "labeling.web",
     "labeling.database",
 ]  # fmt: skip
-SAMPLERS = {"config", "training.loop", "training.runs", "training.endpoints", "training.registry", "training.recipes", "training.sampling"}
+SAMPLERS = {"config", "training.loop", "training.features", "training.runs", "training.endpoints", "training.registry", "training.recipes", "training.sampling"}
 LABELING = {name for name in CHAIN if name.startswith("labeling.")}
 # Pages of the site show what the parts hold; the parts know nothing of the pages but their tags and errors.
 OWN_ROOF = {"labeling.live", "labeling.web"}

@@ -1,11 +1,8 @@
 """Completions are encoded once: arrival by arrival, through a kill, and a refit that needs no model."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy
@@ -61,32 +58,6 @@ def test_what_arrives_later_is_encoded_alone_and_is_what_the_model_says(arrived,
     third = arrived(rows, "third")
     main(third)
     assert read_result(third.run_dir)["metrics"]["n_encoded"] == 0
-
-
-def test_killed_at_any_moment_it_goes_on_with_nothing_lost_or_encoded_twice(arrived, tiny_model: Path) -> None:
-    rows = [{"prompt": user(f"Question {number}?"), "completion": f"Answer {number} " * 20} for number in range(900)]
-    args = arrived(rows, "run")
-    command = [
-        sys.executable, "-m", "training.recipes.encode", "--run_dir", str(args.run_dir), "--model", str(tiny_model),
-        "--features", str(args.features), "--layer", "2", "--shard_size", "8", "--batch_size", "4",
-    ]  # fmt: skip
-    log = (args.run_dir / "log.txt").open("ab")
-    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    shards = args.features / "shards"
-    while process.poll() is None and len(list(shards.glob("*.safetensors"))) < 3:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    log.close()
-    kept = len(FeatureStore(args.features).keys())
-    assert 24 <= kept < 900, (args.run_dir / "log.txt").read_text()
-    main(arrived(rows, "run"))
-    metrics = read_result(args.run_dir)["metrics"]
-    assert (metrics["n_there"], metrics["n_encoded"]) == (kept, 900 - kept)
-    store = FeatureStore(args.features)
-    assert len(store.keys()) == 900 and store.damaged() == []
-    assert sum(len(keys) for _path, keys in store._listed()) == 900
-    assert not list(shards.glob(".*"))
 
 
 def test_a_refit_on_encoded_completions_imports_no_torch_and_says_how_sure_it_is(

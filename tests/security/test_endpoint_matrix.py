@@ -29,6 +29,7 @@ from tests.labeling.images.pictures import png
 from tests.security.routes import METHODS, ROUTES, Api, Page, Public
 from tests.training.runs.reports import small_report
 from training.endpoints.models import Endpoint
+from training.features.models import Encoder
 from training.loop.models import Iteration
 from training.registry.models import ModelImport, ModelVersion
 from training.runs.models import Run
@@ -79,6 +80,7 @@ def world(project, lead, annotator, reviewer, engineer, stranger):
     delivery = Delivery.objects.create(webhook=webhook, event="run", body="{}")
     return {
         "withdrawal_id": withdrawal.pk, "freeze_id": start_freeze(project=project, created_by=lead).pk,
+        "encoder_id": Encoder.objects.create(project=project, model=base, layer=1, pooling="mean").pk,
         "endpoint_id": Endpoint.objects.create(project=project, name="gpu", model=base, url="https://127.0.0.1/v1", served_model="m").pk,
         "webhook_id": webhook.pk, "delivery_id": delivery.pk,
         "pool_id": create_pool(project=project, name="Law", skills=["law"]).pk,

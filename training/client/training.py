@@ -95,6 +95,34 @@ class TrainingCalls(Connection):
     def change_endpoint(self, endpoint_id: str, **fields: Any) -> JSON:
         return self._call("PATCH", f"endpoints/{part(endpoint_id)}/", json=fields)
 
+    def features(self, slug: str) -> JSON:
+        """How many completions are encoded, by what, and how fast it went."""
+        return self._call("GET", f"projects/{part(slug)}/features/")
+
+    def encode(self, slug: str) -> JSON:
+        """Encode now what waits; returns the run."""
+        return self._call("POST", f"projects/{part(slug)}/features/encode/")
+
+    def uncertain_pairs(self, slug: str, at_most: int = 20) -> JSON:
+        """`{"model", "pairs"}`: the comparisons of which the newest reward head would learn most, one a prompt."""
+        return self._call("GET", f"projects/{part(slug)}/features/uncertain/", params={"at_most": at_most})
+
+    def encoders(self, slug: str) -> Iterator[JSON]:
+        """Choices of base model, layer and pooling, with the accuracy of every layer where it was measured."""
+        return self._pages(f"projects/{part(slug)}/encoders/")
+
+    def create_encoder(self, slug: str, **fields: Any) -> JSON:
+        """`fields`: model, layer, pooling, and max_length and dimensions if you like. A run of kind layers measures which."""
+        return self._call("POST", f"projects/{part(slug)}/encoders/", json=fields)
+
+    def use_encoder(self, encoder_id: str, is_active: bool = True) -> JSON:
+        """Encode by it in the place of another; or, with `is_active=False`, by none."""
+        return self._call("PATCH", f"encoders/{part(encoder_id)}/", json={"is_active": is_active})
+
+    def delete_encoder(self, encoder_id: str) -> None:
+        """With all that it encoded; not while it is in use."""
+        self._call("DELETE", f"encoders/{part(encoder_id)}/")
+
     def runs(self, slug: str) -> Iterator[JSON]:
         return self._pages(f"projects/{part(slug)}/runs/")
 

@@ -44,6 +44,10 @@ def _sentences(figures: Figures, prefix: str) -> Iterator[str]:
             yield f"Its probabilities are off by {by} on average, which chance alone may explain with so few pairs."
         else:
             yield f"Its probabilities are off by {by} on average: they are no probabilities as they stand."
+    if knows := _known(figures, "right_where_it_knows"):
+        doubts = _known(figures, "does_not_know")
+        told = f" It says that it doesn't know of {share(doubts)} of all." if doubts else ""
+        yield f"It says that it knows of {knows['n']:,} pairs, and is right on {share(knows)} of them.{told}"
     if against := _known(figures, f"{prefix}against_clear_majority"):
         yield (
             f"It prefers the other completion in {share(against)} of {against['n']:,} comparisons on which at least three people "

@@ -165,6 +165,7 @@ class Kind:
     needs_prompts: bool = True  # where it needs no snapshot
     needs_adapter: bool = False
     explains: bool = False  # says why a reward model rewards something, and makes nothing
+    started_at: str = ""  # the page that starts it, where that is not the one for new runs
     makes: str = ""  # kind of model it registers; empty: completions
     is_adapter: bool = False
     model_kinds: tuple[str, ...] = ("base", "policy")
@@ -214,6 +215,30 @@ KINDS: dict[str, Kind] = {
             "max_length": MAX_LENGTH,
             "seed": SEED,
         },
+    ),
+    "layers": Kind(
+        label="measure layers",
+        help="Which hidden layer and pooling of a base model predicts preferences best. Trains nothing.",
+        started_at="features:detail",
+        model_kinds=("base",),
+        options={
+            "max_pairs": Option(int, "measure on so many training pairs at most, whole prompt groups", 20, 100_000),
+            "dimensions": Option(int, "principal components kept", 1, 4096),
+            "ridge_by": Option(str, "how the ridge is chosen", choices=("evidence", "cv")),
+            "folds": Option(int, "of the cross-validation, by prompt group", 2, 20),
+            "batch_size": BATCH,
+            "max_length": MAX_LENGTH,
+            "seed": SEED,
+        },
+    ),
+    "encode": Kind(
+        label="encode completions",
+        help="The hidden states that reward heads learn from, once for each completion. Starts by itself.",
+        needs_snapshot=False,
+        needs_prompts=False,
+        started_at="features:detail",
+        model_kinds=("base",),
+        options={"batch_size": BATCH, "shard_size": Option(int, "completions written at once", 1, 10_000)},
     ),
     "reward": Kind(
         label="reward model (LoRA)",
@@ -456,7 +481,9 @@ KINDS: dict[str, Kind] = {
 }
 
 
-NOT_OPTIONS = ("model", "base", "adapter", "run_dir", "cache", "rewards", "reward_weights", "preamble", "name", "licence")
+NOT_OPTIONS = (
+    "model", "base", "adapter", "run_dir", "cache", "features", "rewards", "reward_weights", "preamble", "name", "licence",
+)  # fmt: skip
 
 
 @cache

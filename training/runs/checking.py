@@ -18,6 +18,7 @@ from training.runs.explaining import ASKED_BY, check_asked
 from training.runs.folder import count_prompts_to_train_on, prompts_to_sample
 from training.runs.launchers import why_not_here
 from training.runs.learnable import why_nothing_to_learn, why_nothing_to_read
+from training.runs.parts import PARTS
 from training.runs.planning import Plan, plan_run, why_model_unfit
 from training.runs.rewards import check_rewards
 
@@ -81,6 +82,9 @@ def check_run(
         wrong |= bad_inputs
     elif asked := [name for name in ASKED_BY if name in inputs]:
         wrong[f"inputs.{asked[0]}"] = f"is not for a run of kind {kind}"
+    if (part := PARTS.get(kind)) and part.check:
+        inputs, bad_inputs = part.check(project, model, inputs)
+        wrong |= bad_inputs
     if model is None:
         wrong["model"] = "is required"
     elif model.project_id not in (None, project.pk):

@@ -34,6 +34,8 @@ def new_run(request: HttpRequest, project: Project) -> HttpResponse:
         kind = "reward_head"
     if KINDS[kind].explains:
         return redirect("runs:explain", project.slug)
+    if KINDS[kind].started_at:
+        return redirect(KINDS[kind].started_at, project.slug)
     initial = {}
     for name in ("snapshot", "model"):
         if (value := request.GET.get(name, "")).isdigit():
@@ -68,7 +70,7 @@ def new_run(request: HttpRequest, project: Project) -> HttpResponse:
 def estimate(request: HttpRequest, project: Project) -> HttpResponse:
     """What a run would take as the form stands, for the part of the page that asks anew at each change."""
     kind = request.POST.get("kind", "")
-    kind = kind if kind in KINDS and not KINDS[kind].explains else "reward_head"
+    kind = kind if kind in KINDS and not (KINDS[kind].explains or KINDS[kind].started_at) else "reward_head"
     form = RunForm(request.POST, project=project, kind=kind)
     shown: dict[str, Any] = {"form": form}
     if form.is_valid():

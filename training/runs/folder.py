@@ -27,6 +27,7 @@ from training.runs.catalogue import KINDS, RUN_DEFAULTS, defaults, view_of
 from training.runs.explaining import rows_to_explain
 from training.runs.learnable import PREFERENCE
 from training.runs.models import Run
+from training.runs.parts import PARTS
 from training.runs.reported import REPORTED, rows_by_axis, rows_to_report_on
 from training.runs.rewards import rewards_of
 
@@ -93,8 +94,10 @@ def write_inputs(run: Run, at_endpoint: dict[str, Any] | None = None) -> Path:
     dataset.mkdir(parents=True, exist_ok=True)
     (folder / "stop").unlink(missing_ok=True)
     known = KINDS[run.kind]
+    part = PARTS.get(run.kind)
     options = {name: value for name, value in run.spec.items() if name not in RUN_DEFAULTS}
-    spec = {**defaults(run.kind), **options, **(at_endpoint or _models(run.model))}
+    usual = {**defaults(run.kind), **(part.options(run) if part else {})}
+    spec = {**usual, **options, **(at_endpoint or _models(run.model))}
     if run.other_model:
         names = {"model": known.other_model, "adapter": f"{known.other_model}_adapter"}
         spec |= {names[name]: path for name, path in _models(run.other_model).items()}
@@ -134,6 +137,9 @@ def write_inputs(run: Run, at_endpoint: dict[str, Any] | None = None) -> Path:
             "eval_share": run.project.eval_share,
             "n_prompts": counts,
         }
+    elif part and part.rows:
+        _write_rows(dataset / "completions.jsonl", part.rows(run))
+        manifest = {"project": run.project.slug, "inputs": run.inputs}
     elif known.explains:
         _write_rows(dataset / "completions.jsonl", rows_to_explain(run))
         manifest = {"project": run.project.slug}

@@ -92,7 +92,7 @@ def _of_snapshot(snapshot: Snapshot, kind: str, options: dict[str, Any], folder:
     elif most := options.get("max_pairs_per_group"):
         n_train = round(sum(min(size, most) * n for size, n in found["group_sizes"]) * found["scale"])
     lengths = Lengths(tuple(found["prompts"]), tuple(found["texts"]), found["uncertainty"])
-    n_distinct = found["n_distinct"] if kind == "reward_head" else 0
+    n_distinct = found["n_distinct"] if kind in ("reward_head", "layers") else 0
     data = Data(n_train=n_train, n_eval=found["n_eval"], lengths=lengths, n_distinct=n_distinct)
     return Read(data, tuple(found["longest"]), found["n_refused"], found["n_sampled"])
 

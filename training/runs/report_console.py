@@ -25,6 +25,6 @@ def report(request: HttpRequest, project: Project, run_id: int) -> HttpResponse:
     cases, n_unshown = cases_shown(found, project, request.user, role if role in REVIEWING else "")
     return show(
         request, "console/runs/report.html", project, run=run, report=found, words=in_words(run.result.get("figures") or {}),
-        slices=slices_shown(found, project, run), reliability=reliability_plot(found), lengths=length_plot(found),
+        slices=slices_shown(found, project, run), reliability=reliability_plot(found), lengths=length_plot(found), uncertainty=run.result.get("uncertainty"),
         cases=cases, first_cases=cases[:MOST_CASES], more_cases=cases[MOST_CASES:], n_unshown=n_unshown,
     )  # fmt: skip

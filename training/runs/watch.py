@@ -28,6 +28,7 @@ from training.runs.folder import run_folder, served, size_of, write_inputs
 from training.runs.launchers import command, environment, processes_here, why_not_here
 from training.runs.logs import trim_log
 from training.runs.models import Run
+from training.runs.parts import PARTS
 from training.runs.services import end_run, give_run_back, heartbeat
 from training.runs.subprocesses import end_all, start
 
@@ -109,7 +110,15 @@ def _ask_to_stop(run: Run, process: subprocess.Popen | None) -> None:
 def _conclude(run: Run, folder: Path, code: int, cancelled: bool, before: dict[str, int]) -> None:
     if code == 0 and (folder / "result.json").exists():
         _collect(run, folder)
-    elif cancelled or code == EXIT_STOPPED or _was_stopped(run, before):
+        return
+    with transaction.atomic():
+        _end_unfinished(run, folder, code, cancelled, before)
+        if (part := PARTS.get(run.kind)) and part.ended:
+            part.ended(run, None)
+
+
+def _end_unfinished(run: Run, folder: Path, code: int, cancelled: bool, before: dict[str, int]) -> None:
+    if cancelled or code == EXIT_STOPPED or _was_stopped(run, before):
         end_run(run=run, state=Run.State.CANCELLED, status_text="cancelled; resuming goes on from the last checkpoint")
     else:
         end_run(run=run, state=Run.State.FAILED, status_text="failed", error=_reason(run, folder, code, before))
@@ -183,6 +192,8 @@ def _collect(run: Run, folder: Path) -> None:
                 summary += f"; sure that people are wrong on {waiting} task{'s' if waiting > 1 else ''}, which reviewers will see"
         elif run.kind == "evaluate":
             summary = _evaluated(result)
+        elif (part := PARTS.get(run.kind)) and part.ended:
+            summary = part.ended(run, result)
         elif kind.explains:
             summary = "explained" if result["is_complete"] else "explained, with a gap: give max_path_steps more"
         else:
