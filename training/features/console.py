@@ -100,11 +100,11 @@ def plot_of(encoder: Encoder) -> dict[str, Any]:
     series = []
     for colour, (pooling, label) in enumerate(Encoder.Pooling.choices):
         rows = [row for row in measured if row["pooling"] == pooling]
-        for bound in ("low", "value", "high"):
-            points = [[row["layer"], row["accuracy"][bound]] for row in rows]
+        for bound in ("value", "low", "high"):
+            points = [[str(row["layer"]), row["accuracy"][bound]] for row in rows]
             name = label if bound == "value" else f"{label}, {bound} end"
             series.append({"label": name, "points": points, "colour": colour, "isBound": bound != "value"})
     panel = {
         "key": "layers", "title": "Held-out pairs that are ordered rightly", "unit": "share", "kind": "line", "series": series,
     }  # fmt: skip
-    return {"x": {"unit": "layer", "kind": "number"}, "panels": [panel]}
+    return {"x": {"unit": "layer", "kind": "names"}, "panels": [panel]}
