@@ -19,7 +19,7 @@ PAGES = (
     "", "tasks/", "quality/", "quality/?show=annotators", "quality/?show=checks", "quality/?show=coefficients", "reports/", "settings/", "people/", "guidelines/", "guidelines/?edit", "webhooks/", "webhooks/new/", "prompts/", "prompts/{prompt}/", "import/",
     "snapshots/", "snapshots/1/", "snapshots/new/", "snapshots/1/card/", "snapshots/1/verify/",
     "snapshots/compare/", "snapshots/withdrawals/", "snapshots/withdrawals/new/?prompt={prompt}", "runs/", "runs/new/?kind=dpo", "runs/compare/", "runs/disk/", "runs/{run}/", "models/", "models/{model}/", "models/{model}/card/", "models/lineage/", "models/import/",
-    "iterations/", "iterations/1/", "iterations/new/",
+    "features/", "iterations/", "iterations/1/", "iterations/new/",
 )  # fmt: skip
 
 

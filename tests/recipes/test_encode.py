@@ -17,6 +17,7 @@ from training.recipes.reward_head import RewardHeadArguments
 from training.recipes.reward_head import main as fit
 from training.sampling.embeddings import Embedder
 from training.sampling.feature_store import FeaturesError, FeatureStore, text_key
+from training.sampling.reward_head import RewardHead
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,6 +85,14 @@ def test_a_refit_on_encoded_completions_imports_no_torch_and_says_how_sure_it_is
     assert [row["verdict"] for row in result["uncertainty"]["verdicts"]] == ["knows", "leans", "does_not_know"]
     assert result["uncertainty"]["n"] == 120 and result["figures"]["coverage_90"]["n"] == 4
     assert result["uncertainty"]["widening"] >= 1
+
+    # The head itself says how sure it is, and of a completion against itself nothing.
+    head = RewardHead.load(folder / "model")
+    vectors = FeatureStore(encoding.features).get([text_key(prompt, text) for prompt, text in texts_of({"eval": Table(held_out)}).by_key.values()])
+    first, second = numpy.stack(list(vectors.values())[:4]), numpy.stack(list(vectors.values())[4:8])
+    probability, low, high = head.certainty(first, second)
+    assert ((low < probability) & (probability < high)).all()
+    assert [part.tolist() for part in head.certainty(first, first)] == [[0.5] * 4] * 3
 
     # Without the store the same comes out: the vectors are rounded to half precision, no more.
     direct = run_folder(train, held_out, name="direct")

@@ -200,6 +200,23 @@ def test_a_folder_is_packed_sent_and_followed_to_the_model_it_becomes(site: Site
         client.import_model("support", folder, name="theirs", kind="policy", licence="MIT")
 
 
+def test_encoders_are_entered_used_and_deleted_and_what_waits_is_encoded(site: Site, client: Client) -> None:
+    client.features("a b")
+    client.encode("support")
+    client.uncertain_pairs("support", 5)
+    client.create_encoder("support", model="tiny@1", layer=2, pooling="mean")
+    client.use_encoder("3")
+    client.use_encoder("3", is_active=False)
+    site.answers.append(Answer(204, b""))
+    client.delete_encoder("3")
+    assert [f"{request.method} {request.path.removeprefix('/api/v1/')}" for request in site.requests] == [
+        "GET projects/a%20b/features/", "POST projects/support/features/encode/", "GET projects/support/features/uncertain/",
+        "POST projects/support/encoders/", "PATCH encoders/3/", "PATCH encoders/3/", "DELETE encoders/3/",
+    ]  # fmt: skip
+    assert site.requests[2].query == {"at_most": "5"}
+    assert [site.requests[number].json() for number in (4, 5)] == [{"is_active": True}, {"is_active": False}]
+
+
 def test_a_password_is_exchanged_for_a_token_used_from_then_on(site: Site) -> None:
     site.answers = [Answer(200, {"token": "fresh"})]
     with Client(site.url) as client:
