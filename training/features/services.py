@@ -113,15 +113,17 @@ def delete_encoder(*, encoder: Encoder) -> None:
 
 def start_encoding(*, project: Project, created_by: User | None) -> Run:
     """Queue a run that encodes what waits. Raises NothingToEncode."""
-    encoder = encoder_in_use(project)
-    if encoder is None:
-        raise NothingToEncode("No encoder is in use: measure the layers, or choose one, and use it")
-    if _is_written(encoder):
-        raise NothingToEncode("A run encodes already: what arrives meanwhile goes into the next one")
-    try:
-        return create_run(project=project, kind="encode", created_by=created_by, model=encoder.model)
-    except BadSpec as error:
-        raise NothingToEncode(str(error)) from None
+    with transaction.atomic():
+        # A person and the sweep may come at one moment: the second waits here, and sees the first one's run.
+        encoder = Encoder.objects.select_for_update().filter(project=project, is_active=True).first()
+        if encoder is None:
+            raise NothingToEncode("No encoder is in use: measure the layers, or choose one, and use it")
+        if _is_written(encoder):
+            raise NothingToEncode("A run encodes already: what arrives meanwhile goes into the next one")
+        try:
+            return create_run(project=project, kind="encode", created_by=created_by, model=encoder.model)
+        except BadSpec as error:
+            raise NothingToEncode(str(error)) from None
 
 
 def stop_encoding(*, project: Project) -> None:
