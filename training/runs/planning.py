@@ -19,6 +19,7 @@ from training.runs.estimates import Estimate, Past, Range, estimate, least_bytes
 from training.runs.launchers import ONE, processes_here, processes_of, shards
 from training.runs.machines import machines_there
 from training.runs.models import Machine, Run
+from training.runs.parts import PARTS
 from training.runs.reading import Read, kept, read_for
 from training.sampling.fitness import too_large, why_adapter_unfit, why_unfit
 from training.sampling.model_facts import ModelFacts, read_facts, stamp_of
@@ -91,6 +92,9 @@ def plan_run(
     """What a run with these options would take, which `check_run` found right, and what forbids it."""
     inputs = inputs or {}
     options = options_of(kind, spec, other=other, model=model, reward_models=reward_models)
+    if part := PARTS.get(kind):
+        given = part.options(Run(project=project, kind=kind, spec=spec, snapshot=snapshot, model=model, inputs=inputs))
+        options |= {name: value for name, value in given.items() if name not in spec}
     facts = facts_of(model)
     folder = folder_of(whole_of(model)) if facts else None
     try:
