@@ -248,7 +248,7 @@ def test_a_reward_head_gets_the_layer_in_use_unless_it_asks_for_another(encoded,
     other = sent(layer=2)
     assert other["layer"] == 2 and "features" not in other
     stop_encoder(encoder=encoded)
-    assert "features" not in sent()
+    assert "features" not in sent(layer=1)
 
 
 def test_the_rows_of_a_run_are_written_once_and_hold_what_waits(encoder, project):
