@@ -1,5 +1,6 @@
 """Pages on what a model is and where it comes from: card, files, terms and lineage."""
 
+import json
 from typing import Any
 
 from django.contrib import messages
@@ -110,10 +111,12 @@ def lineage(request: HttpRequest, project: Project) -> HttpResponse:
     opened = [id for id in request.GET.getlist("open") if id in graph.nodes][:MOST_OPENED]
     shown = around(graph, start, opened=opened)
     links = {node.id: _links(project, node, start, opened) for node in shown.nodes.values()}
+    for id, link in links.items():
+        link["before"] = json.dumps(shown.before.get(id, []))
     return show(
         request, "console/registry/lineage.html", project, start=shown.nodes[start], drawing=draw(shown, start), links=links,
         rows=_rows(shown, links), is_cut=shown.is_cut, most_nodes=MOST_NODES,
-        starts=[node for node in graph.nodes.values() if node.kind in ("licence", "snapshot")][:200],
+        starts=[node for node in graph.nodes.values() if node.kind in ("licence", "snapshot", "iteration")][:200],
     )  # fmt: skip
 
 
@@ -125,6 +128,7 @@ def _links(project: Project, node: Node, start: str, opened: list[str]) -> dict[
         "model": lambda: reverse("registry:detail", args=[project.slug, node.pk]),
         "run": lambda: reverse("runs:detail", args=[project.slug, node.pk]),
         "snapshot": lambda: reverse("preferences:detail", args=[project.slug, node.number]),
+        "iteration": lambda: reverse("loop:detail", args=[project.slug, node.number]),
     }
     page = pages[node.kind]() if node.kind in pages else here
     more = f"{address}?{urlencode({'of': start, 'open': [*opened, node.id]}, doseq=True)}"

@@ -1,17 +1,21 @@
 """Where the nodes of a lineage graph go: columns from left to right, in which few lines cross. Pure Python.
 
-After Sugiyama, Tagawa and Toda 1981: a node's column is its longest way from a source; within a column nodes are sorted
-by the mean place of their neighbours, a few times to and fro.
+After Sugiyama, Tagawa and Toda 1981: a node's column is its longest way from a source; a line over more than one column
+gets a lane of its own in those between, so that it runs behind no node; within a column nodes and lanes are sorted by the
+mean place of their neighbours, a few times to and fro, and the order with the fewest crossings is taken.
 """
 
+from bisect import bisect_right, insort
 from dataclasses import dataclass
+from itertools import pairwise
 
 from training.registry.graph import Graph, Node
 
 WIDTH, HEIGHT = 164, 46  # of a node, in user units of the SVG
 GAP_X, GAP_Y = 48, 14
+LANE = 4  # the height of a lane, with GAP_Y around it as around a node
 MARGIN = 6
-SWEEPS = 4
+SWEEPS = 8
 MOST_CENTRED = 10  # rows: columns of a taller drawing begin at its top, where one looks first
 CHARACTERS, NOTE_CHARACTERS = 20, 24  # that fit into a node
 
@@ -34,6 +38,10 @@ class Placed:
     @property
     def label_x(self) -> int:
         return self.x + 12
+
+    @property
+    def more_x(self) -> int:
+        return self.x + WIDTH - 8
 
     @property
     def label_y(self) -> int:
@@ -60,24 +68,84 @@ class Drawing:
 def draw(graph: Graph, here: str) -> Drawing:
     """Place every node of a graph without cycles."""
     columns = _columns(graph)
-    for sweep in range(SWEEPS):
-        _sort(columns, graph.before if sweep % 2 == 0 else graph.after, backwards=bool(sweep % 2))
-    tallest = max((len(column) for column in columns), default=0)
-    height = 2 * MARGIN + tallest * HEIGHT + max(0, tallest - 1) * GAP_Y
-    places = {}
+    ways = _lay_lanes(columns, graph.edges)
+    columns = _sorted(columns, ways)
+    heights = [_height(graph, column) for column in columns]
+    tallest = max(heights, default=0)
+    places: dict[str, tuple[int, int]] = {}
     for number, column in enumerate(columns):
-        free = height - 2 * MARGIN - len(column) * HEIGHT - (len(column) - 1) * GAP_Y if tallest <= MOST_CENTRED else 0
-        for row, id in enumerate(column):
-            places[id] = (MARGIN + number * (WIDTH + GAP_X), MARGIN + free // 2 + row * (HEIGHT + GAP_Y))
-    lines = []
-    for source, target in graph.edges:
-        (x1, y1), (x2, y2) = places[source], places[target]
-        x1, y1, y2 = x1 + WIDTH, y1 + HEIGHT // 2, y2 + HEIGHT // 2
-        bend = (x2 - x1) // 2
-        lines.append(f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}")
-    placed = [Placed(graph.nodes[id], *places[id], is_here=id == here) for column in columns for id in column]
+        is_centred = max(map(len, columns)) <= MOST_CENTRED
+        y = MARGIN + ((tallest - heights[number]) // 2 if is_centred else 0)
+        for id in column:
+            places[id] = (MARGIN + number * (WIDTH + GAP_X), y)
+            y += (HEIGHT if id in graph.nodes else LANE) + GAP_Y
+    placed = [Placed(graph.nodes[id], *places[id], is_here=id == here) for column in columns for id in column if id in graph.nodes]
+    lines = [_line([(x, y + (HEIGHT if id in graph.nodes else LANE) // 2) for id, (x, y) in ((id, places[id]) for id in way)]) for way in ways]
     width = 2 * MARGIN + len(columns) * WIDTH + max(0, len(columns) - 1) * GAP_X
-    return Drawing(placed, lines, width, height)
+    return Drawing(placed, lines, width, 2 * MARGIN + tallest)
+
+
+def n_crossings(columns: list[list[str]], ways: list[list[str]]) -> int:
+    """Of lines between neighbouring columns: pairs that are in one order on the left and in the other on the right."""
+    row = {id: number for column in columns for number, id in enumerate(column)}
+    column_of = {id: number for number, column in enumerate(columns) for id in column}
+    steps: list[list[tuple[int, int]]] = [[] for _ in columns]
+    for source, target in {step for way in ways for step in pairwise(way)}:
+        steps[column_of[source]].append((row[source], row[target]))
+    n = 0
+    for between in steps:
+        seen: list[int] = []
+        for _, right in sorted(between):
+            n += len(seen) - bisect_right(seen, right)
+            insort(seen, right)
+    return n
+
+
+def _height(graph: Graph, column: list[str]) -> int:
+    return sum(HEIGHT if id in graph.nodes else LANE for id in column) + GAP_Y * max(0, len(column) - 1)
+
+
+def _line(points: list[tuple[int, int]]) -> str:
+    """A path from the right of the first point's column over those between to the left of the last one's."""
+    x, y = points[0]
+    path = f"M{x + WIDTH} {y}"
+    for number, ((x1, y1), (x2, y2)) in enumerate(pairwise(points), start=2):
+        x1 += WIDTH
+        bend = (x2 - x1) // 2
+        path += f"C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
+        if number < len(points):
+            path += f"H{x2 + WIDTH}"
+    return path
+
+
+def _lay_lanes(columns: list[list[str]], edges: list[tuple[str, str]]) -> list[list[str]]:
+    """Each edge as the ids that its line goes by; lanes, named ~0 and on, are put into the columns between."""
+    column_of = {id: number for number, column in enumerate(columns) for id in column}
+    ways, n_lanes = [], 0
+    for source, target in edges:
+        way = [source]
+        for number in range(column_of[source] + 1, column_of[target]):
+            way.append(f"~{n_lanes}")
+            columns[number].append(way[-1])
+            n_lanes += 1
+        ways.append([*way, target])
+    return ways
+
+
+def _sorted(columns: list[list[str]], ways: list[list[str]]) -> list[list[str]]:
+    before: dict[str, list[str]] = {}
+    after: dict[str, list[str]] = {}
+    for source, target in {step: None for way in ways for step in pairwise(way)}:
+        before.setdefault(target, []).append(source)
+        after.setdefault(source, []).append(target)
+    best, fewest = [list(column) for column in columns], n_crossings(columns, ways)
+    for sweep in range(SWEEPS):
+        if not fewest:
+            break
+        _sort(columns, after if sweep % 2 else before, backwards=bool(sweep % 2))
+        if (n := n_crossings(columns, ways)) < fewest:
+            best, fewest = [list(column) for column in columns], n
+    return best
 
 
 def _columns(graph: Graph) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The lineage of a project as a graph: licences, snapshots, runs and models, and what is made of what.
+"""The lineage of a project as a graph: licences, iterations, snapshots, runs and models, and what is made of what.
 
 `graph_of` reads it, `around` keeps what leads to a node and what follows from it, within bounds.
 """
@@ -14,7 +14,7 @@ from labeling.projects.models import Project
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
 
-KINDS = ("licence", "snapshot", "run", "model")
+KINDS = ("licence", "iteration", "snapshot", "run", "model")
 MOST_ROWS = 5_000  # of each kind, the newest: what the graph is read from
 MOST_NODES = 400  # shown at once
 MOST_AFTER = 8  # shown after one node until it is opened
@@ -30,7 +30,7 @@ class Node:
     kind: str
     note: str = ""
     state: str = ""
-    number: int = 0  # the snapshot's, for its address
+    number: int = 0  # the snapshot's or iteration's, for its address
     n_hidden: int = 0  # that follow from it and are not shown
 
     @property
@@ -101,6 +101,11 @@ def graph_of(project: Project) -> Graph:
         graph.join(f"snapshot:{run.snapshot_id}", f"run:{run.pk}")
         graph.join(f"run:{run.pk}", f"model:{run.output_model_id}")
         made.add(run.output_model_id)
+    for turn in project.iterations.order_by("-pk")[:MOST_ROWS]:
+        graph.add(Node(f"iteration:{turn.pk}", f"iteration {turn.number}", "iteration", turn.get_stage_display(), number=turn.number))
+        graph.join(f"iteration:{turn.pk}", f"snapshot:{turn.snapshot_id}")
+        for run_id in (turn.reward_run_id, turn.policy_run_id):
+            graph.join(f"iteration:{turn.pk}", f"run:{run_id}")
     for model in models.values():
         if model.pk in made:  # its run says the rest
             continue

@@ -125,7 +125,7 @@ class ModelVerificationSerializer(serializers.Serializer):
 
 class LineageNodeSerializer(serializers.Serializer):
     id = serializers.CharField(help_text="kind and number or name, such as model:12")
-    kind = serializers.CharField(help_text="licence, snapshot, run or model")
+    kind = serializers.CharField(help_text="licence, iteration, snapshot, run or model")
     label = serializers.CharField()
     note = serializers.CharField()
     n_hidden = serializers.IntegerField(help_text="that follow from it and are not among the nodes: ask with open=")

@@ -1,10 +1,14 @@
 """What leads to a thing and what follows from it, and where it is drawn."""
 
+import re
+from itertools import product
+
 import pytest
 
 from labeling.preferences.services import create_snapshot
 from tests import factories
-from training.registry.drawing import HEIGHT, WIDTH, draw
+from training.loop.models import Iteration
+from training.registry.drawing import HEIGHT, WIDTH, draw, n_crossings
 from training.registry.graph import MOST_AFTER, MOST_NODES, Graph, Node, around, graph_of
 from training.registry.models import ModelVersion
 from training.runs.models import Run
@@ -65,7 +69,7 @@ def test_hundreds_that_follow_are_counted_until_they_are_asked_for_and_cost_no_m
         for n in range(1, 301)
     )
     start = f"model:{small.pk}"
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         graph = graph_of(project)
     closed = around(graph, start)
     n_after = len(graph.after[start])
@@ -94,3 +98,52 @@ def test_nothing_overlaps_and_every_line_runs_to_the_right(project, family):
         start, end = line[1:].split("C")[0], line.split()[-2]
         assert int(start.split()[0]) < int(end)
     assert [one.node.label for one in drawing.placed if one.is_here] == ["second@1"]
+
+
+def linked(*edges: str) -> Graph:
+    """Of edges such as "ab": a comes before b."""
+    graph = Graph()
+    for name in sorted(set("".join(edges))):
+        graph.add(Node(name, name, "model"))
+    for source, target in edges:
+        graph.join(source, target)
+    return graph
+
+
+def test_a_long_line_gets_a_lane_and_runs_behind_no_node():
+    graph = linked("ab", "bc", "cd", "ad", "ac", "bd")
+    drawing = draw(graph, "a")
+    boxes = [(one.x, one.y) for one in drawing.placed]
+    for line in drawing.lines:
+        straight = [(float(y), int(end)) for y, end in re.findall(r" (\d+)H(\d+)", line)]
+        for (y, end), (left, top) in product(straight, boxes):
+            assert not (left < end <= left + WIDTH and top <= y <= top + HEIGHT)
+    assert sum(line.count("H") for line in drawing.lines) == 4  # a-d passes two columns, a-c and b-d one each
+
+
+def test_lines_that_need_not_cross_do_not():
+    assert n_crossings([["a", "b"], ["c", "d"]], [["a", "d"], ["b", "c"]]) == 1
+    graph = linked("ae", "bd", "cf", "dg", "eh", "fg")
+    drawing = draw(graph, "a")
+    columns: dict[int, list] = {}
+    for one in sorted(drawing.placed, key=lambda one: one.y):
+        columns.setdefault(one.x, []).append(one.node.id)
+    assert n_crossings([columns[x] for x in sorted(columns)], [list(edge) for edge in graph.edges]) == 0
+
+
+def test_an_iteration_leads_to_all_that_it_made(project, family):
+    turn = Iteration.objects.create(
+        project=project, number=1, stage="done", policy_before=family["small"], snapshot=family["snapshot"], policy_run=family["run"]
+    )
+    shown = around(graph_of(project), f"iteration:{turn.pk}")
+    assert {"iteration 1", "snapshot #1", f"run {family['run'].pk}", "first@1", "second@1"} <= names(shown)
+    assert "iteration 1" in names(around(graph_of(project), f"model:{family['second'].pk}"))
+
+
+def test_the_page_links_each_node_and_names_what_it_came_from(client, lead, project, family):
+    Iteration.objects.create(project=project, number=1, policy_before=family["small"], policy_run=family["run"])
+    client.force_login(lead)
+    page = client.get(f"/projects/{project.slug}/models/lineage/?of=model:{family['first'].pk}").content.decode()
+    assert f'data-node="run:{family["run"].pk}"' in page
+    assert f'data-before="[&quot;run:{family["run"].pk}&quot;]"' in page
+    assert f"/projects/{project.slug}/iterations/1/" in page
