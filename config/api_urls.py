@@ -121,6 +121,7 @@ urlpatterns = [
     path("models/<str:model_id>/report/", registry.ModelReportView.as_view(), name="model_report"),
     path("models/<str:model_id>/terms/", registry.ModelTermsView.as_view(), name="model_terms"),
     path("models/<str:model_id>/verify/", registry.VerifyModelView.as_view(), name="verify_model"),
+    path("projects/<slug:slug>/stage-changes/", registry.StageChangesView.as_view(), name="stage_changes"),
     path("projects/<slug:slug>/lineage/", registry.LineageView.as_view(), name="lineage"),
     path(
         "projects/<slug:slug>/models/<str:model_id>/terms/", registry_files.AcceptedTermsView.as_view(), name="accepted_terms"

@@ -139,7 +139,16 @@ def _import(project: int, payload: dict[str, Any]) -> dict[str, Any] | None:
     return {"id": str(record.pk), "state": payload["state"], **counts, "url": f"{API}imports/{record.pk}/"}
 
 
-TOLD = {"snapshot": _snapshot, "run": _run, "iteration": _iteration, "import": _import}
+def _model(project: int, payload: dict[str, Any]) -> dict[str, Any] | None:
+    if not {"model", "state", "before"} <= payload.keys():
+        return None  # not moved to another stage
+    return {
+        "id": str(payload["model"]), "state": payload["state"], "before": payload["before"],
+        "url": f"{API}models/{payload['model']}/",
+    }  # fmt: skip
+
+
+TOLD = {"snapshot": _snapshot, "run": _run, "iteration": _iteration, "import": _import, "model": _model}
 
 
 def _deliveries(happened: Iterable[Happened], at: datetime) -> list[Delivery]:

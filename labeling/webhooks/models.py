@@ -28,6 +28,7 @@ class Webhook(models.Model):
         SNAPSHOT = "snapshot", "snapshots"
         RUN = "run", "training runs"
         ITERATION = "iteration", "iterations"
+        MODEL = "model", "stages of models"
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="webhooks")
     url = models.CharField(max_length=500)

@@ -28,6 +28,10 @@ class TrainingCalls(Connection):
         """To candidate, production or archived; into production and out of it, for leads."""
         return self._call("PATCH", f"models/{part(model_id)}/", json={"stage": stage, "reason": reason})
 
+    def stage_changes(self, slug: str) -> Iterator[JSON]:
+        """Every move of a project's models from stage to stage, newest first: `model`, `created_by`, `reason` and more."""
+        return self._pages(f"projects/{part(slug)}/stage-changes/")
+
     def set_model_terms(self, model_id: str, **fields: Any) -> JSON:
         """`fields`: licence, licence_url, fee_due, acceptance_due, output_restrictions."""
         return self._call("PUT", f"models/{part(model_id)}/terms/", json=fields)

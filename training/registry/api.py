@@ -21,7 +21,7 @@ from training.registry.errors import BadStage, NoSuchModelFiles, TermsNotAccepte
 from training.registry.graph import around, graph_of
 from training.registry.models import ModelVersion
 from training.registry.report_serializers import RewardReportSerializer
-from training.registry.selectors import lineage_of, models_visible_to
+from training.registry.selectors import lineage_of, models_visible_to, stage_changes_of
 from training.registry.serializers import (
     LineageGraphSerializer,
     ModelDetailSerializer,
@@ -29,6 +29,7 @@ from training.registry.serializers import (
     ModelVerificationSerializer,
     NewModelSerializer,
     NewTermsSerializer,
+    ProjectStageChangeSerializer,
     StageSerializer,
 )
 from training.registry.services import change_stage, change_terms, is_promotion, register_base_model
@@ -169,20 +170,29 @@ class VerifyModelView(ModelApiView):
         return Response(ModelVerificationSerializer(shown).data)
 
 
+class StageChangesView(ApiView):
+    @describe(
+        "list_stage_changes", tag="models", answers={200: page_of(ProjectStageChangeSerializer)}, errors=[404], parameters=PAGE_PARAMETERS
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """Every move of the project's models from stage to stage, newest first: who, when and why."""
+        return self.page(stage_changes_of(self.project(slug, READING)), ProjectStageChangeSerializer)
+
+
 class LineageView(ApiView):
     @describe(
         "get_lineage", tag="models", answers={200: LineageGraphSerializer}, errors=[400, 404],
         parameters=[
-            query("of", description="where to start: model:12, snapshot:3, run:8 or licence:MIT", required=True),
+            query("of", description="where to start: model:12, snapshot:3, run:8, iteration:2 or licence:MIT", required=True),
             query("open", description="nodes with commas between: all that follows from them is given"),
         ],
     )  # fmt: skip
     def get(self, request: Request, slug: str) -> Response:
-        """What leads to a model, run, snapshot or licence of the project, and what follows from it, at most 400 nodes."""
+        """What leads to a model, run, iteration, snapshot or licence of the project, and what follows from it, at most 400 nodes."""
         graph = graph_of(self.project(slug, READING))
         start = request.query_params.get("of", "")
         if not start:
-            raise wrong_fields({"of": "Name where to start: model:12, snapshot:3, run:8 or licence:MIT"})
+            raise wrong_fields({"of": "Name where to start: model:12, snapshot:3, run:8, iteration:2 or licence:MIT"})
         if start not in graph.nodes:
             raise Http404
         shown = around(graph, start, opened=request.query_params.get("open", "").split(",")[:MOST_OPENED])

@@ -16,7 +16,13 @@ from labeling.projects.models import Project
 from training.registry.errors import RegistryError
 from training.registry.forms import StageForm
 from training.registry.models import ModelVersion
-from training.registry.selectors import lineage_of, models_of, models_of_withdrawn_rows, models_visible_to
+from training.registry.selectors import (
+    lineage_of,
+    models_of,
+    models_of_withdrawn_rows,
+    models_visible_to,
+    stage_changes_of,
+)
 from training.registry.services import change_stage, is_promotion
 from training.registry.terms import asked_of
 
@@ -42,6 +48,13 @@ def models(request: HttpRequest, project: Project) -> HttpResponse:
         model.headline = headline(model)
         model.is_of_withdrawn_rows = model.pk in withdrawn
     return show(request, "console/registry/list.html", project, page=page)
+
+
+@require_safe
+@console_page()
+def stage_changes(request: HttpRequest, project: Project) -> HttpResponse:
+    """Which model came into use when, by whom and why."""
+    return show(request, "console/registry/stage_changes.html", project, page=keyset_page(request, stage_changes_of(project)))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

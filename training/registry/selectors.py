@@ -10,7 +10,7 @@ from labeling.accounts.roles import READING
 from labeling.preferences.withdrawal import models_made_of, withdrawn_rows_in
 from labeling.projects.models import Project
 from labeling.projects.selectors import projects_of
-from training.registry.models import ModelVersion
+from training.registry.models import ModelVersion, StageChange
 
 
 def models_visible_to(user: User) -> QuerySet[ModelVersion]:
@@ -26,6 +26,11 @@ def models_visible_to(user: User) -> QuerySet[ModelVersion]:
 def models_of(project: Project) -> QuerySet[ModelVersion]:
     """What a project can sample from, score with or train on."""
     return ModelVersion.objects.filter(Q(project=None) | Q(project=project)).select_related("parent", "base", "snapshot")
+
+
+def stage_changes_of(project: Project) -> QuerySet[StageChange]:
+    """Who moved the project's models to which stage, and why; base models, which are all projects', are not among them."""
+    return StageChange.objects.filter(model__project=project).select_related("model", "created_by")
 
 
 def models_of_withdrawn_rows(project: Project) -> set[int]:

@@ -112,6 +112,11 @@ class StageChangeSerializer(serializers.Serializer):
         return change.created_by.username if change.created_by and change.model.project_id else None
 
 
+class ProjectStageChangeSerializer(StageChangeSerializer):
+    id = serializers.CharField(source="pk")
+    model = ModelReferenceSerializer()
+
+
 class CheckedFileSerializer(serializers.Serializer):
     name = serializers.CharField(help_text="of a file in the model's folder")
     sha256 = serializers.CharField(help_text="of what is there now; empty: it is missing, or was not entered")

@@ -171,8 +171,6 @@ def change_stage(*, model: ModelVersion, to_stage: str, reason: str, changed_by:
             for other in earlier.exclude(pk=model.pk):
                 _move(other, ModelVersion.Stage.CANDIDATE, f"{model.key} took its place", changed_by)
         change = _move(model, to_stage, reason.strip(), changed_by)
-        if model.project:
-            notify(model.project.live_group, "model")
     return change
 
 
@@ -194,4 +192,6 @@ def _move(model: ModelVersion, to_stage: str, reason: str, changed_by: User | No
         model=model, from_stage=model.stage, to_stage=to_stage, reason=reason, created_by=changed_by
     )
     ModelVersion.objects.filter(pk=model.pk).update(stage=to_stage)
+    if model.project:  # also for those who are told by webhook
+        notify(model.project.live_group, "model", model=model.pk, state=to_stage, before=model.stage)
     return change

@@ -8,6 +8,7 @@ urlpatterns = [
     path("import/", console_imports.bring_in, name="import"),
     path("import/<int:model_import_id>/", console_imports.import_result, name="import_result"),
     path("import/<int:model_import_id>/cancel/", console_imports.cancel, name="import_cancel"),
+    path("stages/", console.stage_changes, name="stage_changes"),
     path("lineage/", console_files.lineage, name="lineage"),
     path("<int:model_id>/", console.model, name="detail"),
     path("<int:model_id>/card/", console_files.card, name="card"),

@@ -5,7 +5,7 @@ import pytest
 from labeling.webhooks.services import create_webhook
 from tests.labeling.webhooks.receiver import Receiver
 
-EVENTS = ["judgement", "import", "snapshot", "run", "iteration"]
+EVENTS = ["judgement", "import", "snapshot", "run", "iteration", "model"]
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from tests.waiting import wait_until
 from training.loop.models import Iteration
 from training.loop.services import start_iteration
 from training.registry.models import ModelVersion
+from training.registry.services import change_stage
 from training.runs.services import claim_next_run, create_run, end_run
 
 use_database_file()
@@ -107,6 +108,22 @@ def test_an_import_is_told_with_what_it_brought(project, lead, webhook):
     ended = told("import")[-1]["data"]
     assert (ended["id"], ended["state"], ended["url"]) == (str(record.pk), "done", f"/api/v1/imports/{record.pk}/")
     assert (ended["n_rows"], ended["n_taken"], ended["n_prompts"], ended["n_completions"]) == (3, 3, 3, 9)
+
+
+def test_a_model_is_told_of_when_it_comes_into_production_and_so_is_the_one_that_makes_place(project, lead, webhook):
+    first, second = (
+        ModelVersion.objects.create(name="support", version=n, key=f"support@{n}", kind="policy", project=project, folder="x") for n in (1, 2)
+    )
+    notify(project.live_group, "model", model=first.pk)  # entered, which is told of as its run
+    for model in (first, second):
+        change_stage(model=model, to_stage="production", reason="it wins", changed_by=lead)
+    collect()
+    url = "/api/v1/models/"
+    assert [message["data"] for message in told("model")] == [
+        {"id": str(first.pk), "state": "production", "before": "candidate", "url": f"{url}{first.pk}/"},
+        {"id": str(first.pk), "state": "candidate", "before": "production", "url": f"{url}{first.pk}/"},
+        {"id": str(second.pk), "state": "production", "before": "candidate", "url": f"{url}{second.pk}/"},
+    ]
 
 
 def test_no_message_holds_a_text_or_a_model(filled_project, annotator, lead, webhook, base):

@@ -7,6 +7,7 @@ from labeling.preferences.services import create_snapshot
 from tests import factories
 from tests.api_caller import Caller, code_of
 from training.registry.models import ModelVersion
+from training.registry.services import change_stage
 
 
 @pytest.fixture
@@ -91,6 +92,22 @@ def test_a_lead_moves_a_model_of_the_project_and_says_why(operator, project, lea
     assert again.status_code == 409 and code_of(again) == "bad_stage"
     assert Caller(lead).patch(f"models/{policy.pk}/", {"stage": "gold", "reason": "x"}).status_code == 400
     assert Caller(lead).patch(f"models/{policy.base_id}/", body).status_code == 403
+
+
+def test_moves_of_all_models_are_listed_newest_first_on_a_page_and_over_rest(client, operator, project, lead, engineer, stranger):
+    first = derived(base(operator), project)
+    second = derived(first.base, project, version=2)
+    elsewhere = derived(first.base, factories.make_project(stranger, slug="elsewhere"), version=3)
+    for model in (first, second, elsewhere):
+        change_stage(model=model, to_stage="production", reason=f"<b>{model.version}</b> wins", changed_by=lead)
+    shown = Caller(engineer).get("projects/support/stage-changes/").json()["results"]
+    assert [(row["model"]["key"], row["to_stage"]) for row in shown] == [
+        (second.key, "production"), (first.key, "candidate"), (first.key, "production"),
+    ]  # fmt: skip
+    assert shown[0]["created_by"] == "lead" and shown[1]["reason"] == f"{second.key} took its place"
+    client.force_login(engineer)
+    page = client.get("/projects/support/models/stages/").content.decode()
+    assert "&lt;b&gt;2&lt;/b&gt; wins" in page and elsewhere.key not in page
 
 
 def test_leads_bring_into_production_and_out_of_it_and_engineers_archive(operator, project, lead, engineer):

@@ -8,7 +8,7 @@ from rich.console import Console
 from training.client.client import Client
 from training.client.commands._shown import command, print_json, print_table
 
-EVENTS = ["judgement", "import", "snapshot", "run", "iteration"]
+EVENTS = ["judgement", "import", "snapshot", "run", "iteration", "model"]
 
 
 def add_to(commands: Any) -> None:
