@@ -27,6 +27,8 @@ def tiny(tiny_folder, lead) -> ModelVersion:
 
 
 @pytest.fixture(autouse=True)
-def _no_run_folders():
-    """Tests that roll back use a run's number again; its folder must not be there."""
+def _no_folders_left():
+    """Tests that roll back use a run's number and a model's name again; their folders must not be there."""
     shutil.rmtree(settings.RUNS, ignore_errors=True)
+    for name in ("small", "support-reward"):
+        shutil.rmtree(Path(settings.MODELS) / name, ignore_errors=True)
