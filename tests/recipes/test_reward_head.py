@@ -107,6 +107,13 @@ def test_planted_preference_is_learnt_scored_and_cached(
     assert read_result(again)["n_encoded"] == 0
 
 
+def test_pairs_of_a_single_group_are_fitted_by_evidence(run_folder: RunFolder, tiny_model: Path) -> None:
+    folder = run_folder(planted_rows(range(1)), [])
+    main(RewardHeadArguments(run_dir=folder, model=str(tiny_model), ridge_by="cv"))
+    assert [event["reason"] for event in read_events(folder) if event.get("state") == "ridge_by_evidence"]
+    assert read_result(folder)["dataset"]["n_train"] == 3
+
+
 def test_a_head_refuses_another_base_model(run_folder: RunFolder, tiny_model: Path, tmp_path: Path) -> None:
     from training.sampling.tiny_model import build_tiny_model
 

@@ -25,7 +25,8 @@ PROGRAMS = {
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 # Those that start servers or browsers come in a stage of their own, so that what they wait for is not held up by others.
 SERVING = "browser or services"
-IN_TWO = ["-n", "2", "--dist", "loadfile"]
+# Whoever is done takes over what the other hasn't begun: a few files hold the longest tests. Servers serve a whole file.
+IN_TWO, BY_FILE = ["-n", "2", "--dist", "worksteal"], ["-n", "2", "--dist", "loadfile"]
 # Long tests that no database takes part in: once is enough.
 WITHOUT_DATABASE = (
     "tests/labeling/imports/formats", "tests/labeling/imports/test_sources.py", "tests/labeling/imports/test_recognition.py",
@@ -42,7 +43,7 @@ def stages() -> list[tuple[str, list[str]]]:
         ("Django's checks", [*manage, "check"]),
         ("ruff", [python, "-m", "ruff", "check", "."]),
         ("tests on SQLite", [*PYTEST, *IN_TWO, "-m", f"not ({SERVING}) and not gpu"]),
-        ("tests with browser and services", [*PYTEST, *IN_TWO, "-m", f"({SERVING}) and not gpu"]),
+        ("tests with browser and services", [*PYTEST, *BY_FILE, "-m", f"({SERVING}) and not gpu"]),
     ]
     if not postgres.missing():
         data_layer = [str(path) for path in ("tests/labeling", "tests/training") if (ROOT / path).is_dir()]

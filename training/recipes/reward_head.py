@@ -169,7 +169,11 @@ def main(args: RewardHeadArguments) -> None:
     train = pairs["train"]
 
     folds = {"folds": args.folds, "seed": args.seed, "max_iterations": args.max_iterations}
-    ridge, tried = choose_ridge(train, args.ridges, args.ridge_by, **folds)
+    ridge_by = args.ridge_by
+    if ridge_by == "cv" and len(set(train.group.tolist())) < 2:
+        ridge_by = "evidence"
+        run_log.status("ridge_by_evidence", reason="all pairs are of one prompt group: there is nothing to cross-validate on")
+    ridge, tried = choose_ridge(train, args.ridges, ridge_by, **folds)
     for step, weights in enumerate(fit_weights(train, ridge, args.max_iterations), start=1):
         metrics = {}
         for split, prefix in (("train", ""), ("eval", "eval_")):
