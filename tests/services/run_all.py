@@ -27,11 +27,11 @@ PYTEST = [sys.executable, "-m", "pytest", "-q"]
 SERVING = "browser or services"
 # Whoever is done takes over what the other hasn't begun: a few files hold the longest tests. Servers serve a whole file.
 IN_TWO, BY_FILE = ["-n", "2", "--dist", "worksteal"], ["-n", "2", "--dist", "loadfile"]
-# Long tests that no database takes part in: once is enough.
+# Long tests to which the kind of database makes no difference: once is enough.
 WITHOUT_DATABASE = (
     "tests/labeling/imports/formats", "tests/labeling/imports/test_sources.py", "tests/labeling/imports/test_recognition.py",
     "tests/labeling/imports/test_mapping.py", "tests/labeling/quality/statistics", "tests/labeling/web/test_strict_json.py",
-    "tests/labeling/web/test_markdown.py", "tests/training/sampling",
+    "tests/labeling/web/test_markdown.py", "tests/training/sampling", "tests/training/client",
 )  # fmt: skip
 
 
