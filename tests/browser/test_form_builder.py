@@ -78,6 +78,7 @@ def test_a_lead_sets_it_up_by_keyboard_and_an_annotator_finds_it(
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, ROWS)))
     page = open_page(lead, "/projects/new/")
+    page.on("filechooser", lambda chooser: None)  # asked for early, as the browser takes a while to hand choosers over
     page.keyboard.type("Mugs")  # the name has the focus
     choose(page, preset.key)
     expect(page.locator(f"[data-preview-place] [data-layout={layout}]")).to_be_visible()
