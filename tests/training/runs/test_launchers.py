@@ -248,6 +248,7 @@ def test_processes_whose_launcher_is_killed_end_by_themselves(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         wait_until(lambda: not running(tmp_path / "1"))
+        assert running(tmp_path / "1") == []
     finally:
         end_all(tmp_path / "1")
 
