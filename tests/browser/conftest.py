@@ -143,6 +143,8 @@ def open_page(site, chromium) -> Iterator:
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(site.url(path))
+        if page.locator("[autofocus]:visible").count():  # a frame after loading, and keys before it go nowhere
+            page.locator("[autofocus]:focus").first.wait_for()
         return page
 
     yield opener
