@@ -19,7 +19,3 @@ class DiskFull(ImportProblem):
 
 class NotNow(ImportProblem):
     """The import is in a state in which that can't be done."""
-
-
-class OwnerLost(Exception):
-    """Another worker has the import now, or it is over."""

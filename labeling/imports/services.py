@@ -1,7 +1,7 @@
-"""Imports from the file to the last row. The database row is the truth; a Celery message only wakes a worker.
+"""Imports from the file to the last row.
 
-Whoever holds (owner, epoch) may write. What a batch brings and how far the import has come is one transaction, so a
-worker that is killed leaves an import that another goes on with where it was, with nothing lost and nothing twice.
+What a batch brings and how far the import has come is one transaction, so a worker that is killed leaves an import that
+another goes on with where it was, with nothing lost and nothing twice.
 """
 
 import logging
@@ -16,17 +16,18 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.timezone import now
 
 from labeling.accounts.models import User
 from labeling.annotation.models import Judgement, Lease, Slot, Task, TaskCompletion
 from labeling.database.away import is_away
-from labeling.database.ownership import before, owner_is_gone, owner_name
+from labeling.database.jobs import LOST_WORKER, Jobs, OwnerLost
+from labeling.database.ownership import before, owner_name
 from labeling.database.planner import after_many_new_rows
 from labeling.imports import storage
-from labeling.imports.errors import BadImport, NotNow, OwnerLost
+from labeling.imports.errors import BadImport, NotNow
 from labeling.imports.formats import FORMATS
 from labeling.imports.reading import (
     Ahead,
@@ -53,6 +54,19 @@ TELL_EVERY_SECONDS = 1.0
 WAKE_EVERY = timedelta(seconds=60)
 MAX_TAGS = 50
 Report = Callable[[Import], None]
+
+
+def _wake() -> None:
+    from labeling.imports.tasks import take_imports  # the task calls back into this module
+
+    take_imports.delay()
+
+
+def _tell(record: Import, state: str = "") -> None:
+    notify(record.project.live_group, "import", id=record.pk, **({"state": state} if state else {}))
+
+
+JOBS = Jobs(Import, waiting=Import.State.WAITING, working=Import.State.RUNNING, wake=_wake, tell=_tell)
 
 
 # --- beginning ----------------------------------------------------------------------------------
@@ -97,9 +111,9 @@ def start_import(
             if upload:
                 storage.keep(upload, record)
             if enqueue:
-                _enqueue(record)
+                JOBS.enqueue(record)
             if not draft:
-                notify(project.live_group, "import", id=record.pk, state=record.state)
+                _tell(record, record.state)
     except BaseException:
         if upload:
             storage.discard(upload)
@@ -154,8 +168,8 @@ def start_draft(*, record: Import) -> None:
     with transaction.atomic():
         if not Import.objects.filter(pk=record.pk, state=Import.State.DRAFT).update(state=Import.State.WAITING):
             raise NotNow("This import has been started already")
-        _enqueue(record)
-        notify(record.project.live_group, "import", id=record.pk, state=Import.State.WAITING)
+        JOBS.enqueue(record)
+        _tell(record, Import.State.WAITING)
 
 
 def drop_draft(*, record: Import) -> None:
@@ -199,27 +213,14 @@ def again(record: Import) -> Import:
     return earlier
 
 
-def _enqueue(record: Import) -> None:
-    from labeling.imports.tasks import take_imports  # the task calls back into this module
-
-    Import.objects.filter(pk=record.pk).update(enqueued_at=Now())
-    transaction.on_commit(lambda: take_imports.delay())
-
-
 # --- stopping and going on ----------------------------------------------------------------------
 def request_cancel(*, record: Import) -> None:
     """End an import that waits, or have its worker end it after the batch in hand. What it took stays.
 
     Raises NotNow if it is over.
     """
-    with transaction.atomic():
-        found = Import.objects.filter(pk=record.pk)
-        if found.filter(state=Import.State.WAITING).update(
-            state=Import.State.CANCELLED, cancel_requested_at=Now(), finished_at=Now()
-        ) or found.filter(state=Import.State.RUNNING).update(cancel_requested_at=Now()):
-            notify(record.project.live_group, "import", id=record.pk)
-            return
-    raise NotNow("This import is over already")
+    if not JOBS.request_cancel(record, cancelled=Import.State.CANCELLED):
+        raise NotNow("This import is over already")
 
 
 def resume_import(*, record: Import, enqueue: bool = True) -> None:
@@ -234,8 +235,8 @@ def resume_import(*, record: Import, enqueue: bool = True) -> None:
         ):  # fmt: skip
             raise NotNow("Only an import that failed or was cancelled can go on")
         if enqueue:
-            _enqueue(record)
-        notify(record.project.live_group, "import", id=record.pk)
+            JOBS.enqueue(record)
+        _tell(record)
 
 
 # --- running ------------------------------------------------------------------------------------
@@ -264,21 +265,7 @@ def run_next_import() -> bool:
 
 
 def _claim(import_id: int) -> Import | None:
-    """Of several, one gets it."""
-    with transaction.atomic():
-        if not Import.objects.filter(pk=import_id, state=Import.State.WAITING).update(
-            state=Import.State.RUNNING, owner=owner_name(), epoch=F("epoch") + 1, attempts=F("attempts") + 1,
-            heartbeat_at=Now(),
-        ):  # fmt: skip
-            return None
-        record = Import.objects.select_related("project").get(pk=import_id)
-        notify(record.project.live_group, "import", id=record.pk, state=record.state)
-    return record
-
-
-def _owned(record: Import) -> Any:
-    """The row, as long as this owner and epoch hold it: every write of a run goes through this."""
-    return Import.objects.filter(pk=record.pk, owner=record.owner, epoch=record.epoch, state=Import.State.RUNNING)
+    return JOBS.claim_first(Import.objects.filter(pk=import_id), owner=owner_name())
 
 
 class _Run:
@@ -306,7 +293,7 @@ class _Run:
             fields = getattr(error, "fields", {})
             self._end(Import.State.FAILED, problem=" ".join(fields.values()) or str(error))
         except (KeyboardInterrupt, SystemExit):
-            self._give_back()
+            JOBS.give_back(record)  # another takes it up
             raise
         except Exception as error:
             full = storage.said_of_disk(error)
@@ -368,11 +355,10 @@ class _Run:
                 room = MAX_REASONS_KEPT - len(record.rejected)
                 if room > 0:
                     counts["rejected"] = record.rejected + [{"line": row.line, "reason": row.reason} for row in refused[:room]]
-            if not _owned(record).update(heartbeat_at=Now(), **counts):
-                raise OwnerLost
+            JOBS.beat(record, **counts)
             if time.monotonic() - self.last_told > TELL_EVERY_SECONDS:
                 self.last_told = time.monotonic()
-                notify(record.project.live_group, "import", id=record.pk)
+                _tell(record)
             before_commit()
 
         taker.take(checked, write_down, batch.sizes)
@@ -390,7 +376,7 @@ class _Run:
         def beat() -> None:
             try:
                 while not done.wait(settings.IMPORT_HEARTBEAT_SECONDS):
-                    _owned(self.record).update(heartbeat_at=Now())
+                    JOBS.held(self.record).update(heartbeat_at=Now())
             finally:
                 connection.close()
 
@@ -411,10 +397,7 @@ class _Run:
         record = self.record
         if state == Import.State.DONE:
             fields["bytes_done"] = record.bytes_total
-        with transaction.atomic():
-            if not _owned(record).update(state=state, finished_at=Now(), seconds=self._seconds(), **fields):
-                raise OwnerLost
-            notify(record.project.live_group, "import", id=record.pk, state=state, taken=record.n_taken)
+        JOBS.end(record, state=state, seconds=self._seconds(), **fields)
 
     def _fail_quietly(self, problem: str) -> None:
         try:
@@ -422,10 +405,6 @@ class _Run:
         except Exception:
             # The database is away, or somebody else has it: the sweeper finds the row as it is.
             logger.exception("import %s could not be closed", self.record.pk)
-
-    def _give_back(self) -> None:
-        """The process is told to stop while the import goes on: another takes it up without counting the attempt."""
-        _owned(self.record).update(state=Import.State.WAITING, owner="", attempts=F("attempts") - 1)
 
 
 def _append_rejected(record: Import, rows: Sequence[RejectedRow]) -> int:
@@ -455,39 +434,31 @@ def sweep_imports() -> int:
     long_ago = before(WAKE_EVERY)
     # One without a message is of a request that was going to run it itself, and had a minute to begin.
     never = Q(enqueued_at=None, created_at__lt=long_ago, heartbeat_at=None) | Q(enqueued_at=None, heartbeat_at__lt=long_ago)
-    waiting = Import.objects.filter(never | Q(enqueued_at__lt=long_ago), state=Import.State.WAITING, path="")
-    if first := waiting.order_by("pk").first():
-        _enqueue(first)
+    JOBS.wake_for(Import.objects.filter(never | Q(enqueued_at__lt=long_ago), path=""))
     return count
 
 
 def _hand_on(record: Import) -> bool:
-    mine = Import.objects.filter(pk=record.pk, epoch=record.epoch, state=Import.State.RUNNING)
-    if not owner_is_gone(record.owner):
-        mine = mine.filter(heartbeat_at__lt=before(timedelta(seconds=settings.IMPORT_LOST_AFTER_SECONDS)))
-        if not mine.exists():
-            return False
-    with transaction.atomic():
-        if record.cancel_requested_at:
-            changed = mine.update(state=Import.State.CANCELLED, epoch=F("epoch") + 1, finished_at=Now())
-        elif record.path:
-            changed = mine.update(
-                state=Import.State.FAILED, epoch=F("epoch") + 1, finished_at=Now(),
-                problem="The command that ran it was stopped. Run it again with the same file: it goes on where it was",
-            )  # fmt: skip
-        elif record.attempts >= settings.IMPORT_MAX_ATTEMPTS:
-            changed = mine.update(
-                state=Import.State.FAILED, epoch=F("epoch") + 1, finished_at=Now(),
-                problem=f"The worker was lost {record.attempts} times (killed, out of memory, or the machine stopped). "
-                "Look at the worker's log, then resume: the import goes on after the last row it took",
-            )  # fmt: skip
-        else:
-            changed = mine.update(state=Import.State.WAITING, owner="", epoch=F("epoch") + 1)
-            if changed:
-                _enqueue(record)
-        if changed:
-            notify(record.project.live_group, "import", id=record.pk)
-    return bool(changed)
+    silent_for = timedelta(seconds=settings.IMPORT_LOST_AFTER_SECONDS)
+    is_lost = JOBS.hand_on(record, silent_for=silent_for, **_after_loss(record))
+    if is_lost:
+        JOBS.wake_for(Import.objects.filter(pk=record.pk))
+    return is_lost
+
+
+def _after_loss(record: Import) -> dict[str, Any]:
+    if record.cancel_requested_at:
+        return {"state": Import.State.CANCELLED}
+    if record.path:
+        problem = "The command that ran it was stopped. Run it again with the same file: it goes on where it was"
+    elif record.attempts >= settings.IMPORT_MAX_ATTEMPTS:
+        problem = (
+            f"{LOST_WORKER.format(record.attempts)}. Look at the worker's log, then resume: the import goes on after the last "
+            "row it took"
+        )
+    else:
+        return {"state": Import.State.WAITING}
+    return {"state": Import.State.FAILED, "problem": problem}
 
 
 def remove_old_files() -> int:

@@ -25,9 +25,5 @@ class NotUndone(PreferenceError):
     pass
 
 
-class FreezeLost(PreferenceError):
-    """Another worker owns the freeze now, or it has ended."""
-
-
 class BeingMade(PreferenceError):
     """Somebody else is making what was asked for, and it takes a while."""

@@ -1,26 +1,24 @@
-"""Freezing in the background. The row is the truth; a Celery message only wakes a worker.
+"""Freezing in the background.
 
-Whoever holds (owner, epoch) may write. A claim, a sweep and an end are each one conditional update. What to freeze is
-bounded when it is asked for, so a freeze that lost its worker gives the same rows when it is started again, and with
-them the same snapshot.
+What to freeze is bounded when it is asked for, so a freeze that lost its worker gives the same rows when it is started
+again, and with them the same snapshot.
 """
 
 import logging
 import threading
 import time
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Max, Q, QuerySet
-from django.db.models.functions import Now
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import READING
-from labeling.database.ownership import before, owner_is_gone, owner_name
+from labeling.database.jobs import LOST_WORKER, Jobs, OwnerLost
+from labeling.database.ownership import before, owner_name
 from labeling.live.services import notify
-from labeling.preferences.errors import BadFilter, BeingMade, FreezeLost, PreferenceError
+from labeling.preferences.errors import BadFilter, BeingMade, PreferenceError
 from labeling.preferences.figures import figures_of_snapshot
 from labeling.preferences.filters import complete_filters, complete_policy
 from labeling.preferences.models import Freeze, Snapshot
@@ -36,8 +34,23 @@ BEAT_SECONDS = 1.0
 # A freeze is silent while it looks for prompts alike and while it hashes; a worker of this host that is gone is missed at once.
 LOST_AFTER = timedelta(minutes=10)
 WAKE_EVERY = timedelta(seconds=30)
-LOST = f"The worker was lost {MAX_ATTEMPTS} times (killed, out of memory, or the machine stopped): its log says more"
 _working = threading.Lock()
+
+
+def _wake() -> None:
+    from labeling.preferences.tasks import execute_freezes  # the task calls back into this module
+
+    execute_freezes.delay()
+
+
+def _tell(freeze: Freeze, state: str) -> None:
+    notify(freeze.project.live_group, "freeze", freeze=freeze.pk, **({"state": state} if state else {}))
+
+
+JOBS = Jobs(
+    Freeze, waiting=Freeze.State.WAITING, working=Freeze.State.FREEZING, wake=_wake, tell=_tell,
+    related=("project", "created_by"),
+)  # fmt: skip
 
 
 def freezes_visible_to(user: User) -> QuerySet[Freeze]:
@@ -71,16 +84,9 @@ def start_freeze(
         freeze = Freeze.objects.create(
             project=project, name=name, filters=full_filters, policy=full_policy, created_by=created_by
         )
-        _enqueue(freeze)
-        notify(project.live_group, "freeze", freeze=freeze.pk, state=freeze.state)
+        JOBS.enqueue(freeze)
+        _tell(freeze, freeze.state)
     return freeze
-
-
-def _enqueue(freeze: Freeze) -> None:
-    from labeling.preferences.tasks import execute_freezes  # the task calls back into this module
-
-    Freeze.objects.filter(pk=freeze.pk).update(enqueued_at=Now())
-    transaction.on_commit(partial(execute_freezes.delay))
 
 
 def work_off_freezes() -> int:
@@ -99,17 +105,7 @@ def work_off_freezes() -> int:
 
 def claim_next_freeze(*, owner: str) -> Freeze | None:
     """Take the oldest that waits for this worker, or None. Of several workers, one gets it."""
-    waiting = Freeze.objects.filter(state=Freeze.State.WAITING).order_by("pk")
-    while pk := waiting.values_list("pk", flat=True).first():
-        with transaction.atomic():
-            if Freeze.objects.filter(pk=pk, state=Freeze.State.WAITING).update(
-                state=Freeze.State.FREEZING, owner=owner, epoch=F("epoch") + 1, attempts=F("attempts") + 1,
-                heartbeat_at=Now(), n_done=0, n_total=0,
-            ):  # fmt: skip
-                freeze = Freeze.objects.select_related("project", "created_by").get(pk=pk)
-                notify(freeze.project.live_group, "freeze", freeze=pk, state=freeze.state)
-                return freeze
-    return None
+    return JOBS.claim_first(Freeze.objects.order_by("pk"), owner=owner, n_done=0, n_total=0)
 
 
 def execute_freeze(freeze: Freeze) -> None:
@@ -119,17 +115,17 @@ def execute_freeze(freeze: Freeze) -> None:
             project=freeze.project, created_by=freeze.created_by, name=freeze.name, filters=freeze.filters,
             policy=freeze.policy, report=_Beat(freeze),
         )  # fmt: skip
-        _end(freeze, state=Freeze.State.DONE, snapshot=snapshot, n_done=F("n_total"))
+        JOBS.end(freeze, state=Freeze.State.DONE, snapshot=snapshot, n_done=F("n_total"))
         _count_for_the_card(snapshot)
-    except FreezeLost as error:
+    except OwnerLost as error:
         logger.warning("%s", error)
     except BadFilter as error:
-        _end_quietly(freeze, "; ".join(f"{name} {problem}" for name, problem in error.fields.items()))
+        _fail(freeze, "; ".join(f"{name} {problem}" for name, problem in error.fields.items()))
     except PreferenceError as error:
-        _end_quietly(freeze, str(error))
+        _fail(freeze, str(error))
     except Exception as error:
         logger.exception("freeze %s failed", freeze.pk)
-        _end_quietly(freeze, f"{type(error).__name__}: the worker's log says more")
+        _fail(freeze, f"{type(error).__name__}: the worker's log says more")
 
 
 def _count_for_the_card(snapshot: Snapshot) -> None:
@@ -156,7 +152,7 @@ def made_before(freeze: Freeze) -> Snapshot | None:
 
 
 class _Beat:
-    """Says how far the freeze is and that its worker lives, about once a second. Raises FreezeLost."""
+    """Says how far the freeze is and that its worker lives, about once a second. Raises OwnerLost."""
 
     def __init__(self, freeze: Freeze) -> None:
         self.freeze = freeze
@@ -166,27 +162,12 @@ class _Beat:
         if time.monotonic() - self.last < BEAT_SECONDS:
             return
         self.last = time.monotonic()
-        if not _owned(self.freeze).update(heartbeat_at=Now(), n_done=n_done, n_total=n_total):
-            raise FreezeLost(f"Freeze {self.freeze.pk} was taken over")
-        notify(self.freeze.project.live_group, "freeze", freeze=self.freeze.pk)
+        JOBS.beat(self.freeze, n_done=n_done, n_total=n_total)
+        _tell(self.freeze, "")
 
 
-def _owned(freeze: Freeze) -> QuerySet[Freeze]:
-    return Freeze.objects.filter(pk=freeze.pk, owner=freeze.owner, epoch=freeze.epoch, state=Freeze.State.FREEZING)
-
-
-def _end(freeze: Freeze, **fields: Any) -> None:
-    with transaction.atomic():
-        if not _owned(freeze).update(finished_at=Now(), heartbeat_at=Now(), **fields):
-            raise FreezeLost(f"Freeze {freeze.pk} was taken over")
-        notify(freeze.project.live_group, "freeze", freeze=freeze.pk, state=fields["state"])
-
-
-def _end_quietly(freeze: Freeze, problem: str) -> None:
-    try:
-        _end(freeze, state=Freeze.State.FAILED, problem=problem)
-    except FreezeLost as error:
-        logger.warning("%s", error)
+def _fail(freeze: Freeze, problem: str) -> None:
+    JOBS.end_quietly(freeze, state=Freeze.State.FAILED, problem=problem)
 
 
 def sweep_freezes() -> int:
@@ -194,21 +175,12 @@ def sweep_freezes() -> int:
 
     Returns how many had lost theirs.
     """
-    n = 0
-    for freeze in Freeze.objects.filter(state=Freeze.State.FREEZING).select_related("project"):
-        lost = _owned(freeze)
-        if not owner_is_gone(freeze.owner):
-            lost = lost.filter(heartbeat_at__lt=before(LOST_AFTER))
-        with transaction.atomic():
-            again = freeze.attempts < MAX_ATTEMPTS
-            then = {"state": Freeze.State.WAITING} if again else {
-                "state": Freeze.State.FAILED, "finished_at": Now(), "problem": LOST,
-            }  # fmt: skip
-            if lost.update(epoch=F("epoch") + 1, owner="", enqueued_at=None, **then):
-                n += 1
-                notify(freeze.project.live_group, "freeze", freeze=freeze.pk)
-    waiting = Freeze.objects.filter(Q(enqueued_at=None) | Q(enqueued_at__lt=before(WAKE_EVERY)))
-    if first := waiting.filter(state=Freeze.State.WAITING).order_by("pk").first():
-        with transaction.atomic():
-            _enqueue(first)
-    return n
+    lost = JOBS.sweep(silent_for=LOST_AFTER, then=_after_loss)
+    JOBS.wake_for(Freeze.objects.filter(Q(enqueued_at=None) | Q(enqueued_at__lt=before(WAKE_EVERY))))
+    return len(lost)
+
+
+def _after_loss(freeze: Freeze) -> dict[str, Any]:
+    if freeze.attempts < MAX_ATTEMPTS:
+        return {"state": Freeze.State.WAITING}
+    return {"state": Freeze.State.FAILED, "problem": f"{LOST_WORKER.format(freeze.attempts)}: its log says more"}

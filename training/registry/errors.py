@@ -42,9 +42,5 @@ class NotExported(RegistryError):
     """A model can't be written out; the message says why."""
 
 
-class ImportLost(RegistryError):
-    """Another worker has the import by now, or it was ended."""
-
-
 class ImportStopped(RegistryError):
     """Somebody cancelled the import."""

@@ -1,8 +1,7 @@
-"""Taking models in, in the background: an archive that was sent, or a folder of the server. The row is the truth; a Celery
-message only wakes a worker.
+"""Taking models in, in the background: an archive that was sent, or a folder of the server.
 
-Whoever holds (owner, epoch) may write. The model and the end of its import are one transaction, so a worker that is killed
-leaves either a model and an import that is done, or neither; the next attempt clears away what was half unpacked.
+The model and the end of its import are one transaction, so a worker that is killed leaves either a model and an import
+that is done, or neither; the next attempt clears away what was half unpacked.
 """
 
 import logging
@@ -19,17 +18,17 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Now
 
 from labeling.accounts.models import User
 from labeling.accounts.roles import READING
-from labeling.database.ownership import before, owner_is_gone, owner_name
+from labeling.database.jobs import LOST_WORKER, Jobs, OwnerLost
+from labeling.database.ownership import before, owner_name
 from labeling.imports import storage
 from labeling.imports.storage import Upload
 from labeling.live.services import notify
 from labeling.projects.models import Project
 from labeling.projects.selectors import projects_of
-from training.registry.errors import ImportLost, ImportStopped, NotImported
+from training.registry.errors import ImportStopped, NotImported
 from training.registry.importing import SPARE_BYTES, allowed_folder, allowed_roots, check_wanted, take_in
 from training.registry.models import ModelImport, ModelVersion
 from training.sampling.model_archives import unpack
@@ -43,8 +42,23 @@ BEAT_SECONDS = 1.0
 # Silent while one large file is copied or its tokenizer tried; a worker of this host that is gone is missed at once.
 LOST_AFTER = timedelta(minutes=10)
 WAKE_EVERY = timedelta(seconds=30)
-LOST = f"The worker was lost {MAX_ATTEMPTS} times (killed, out of memory, or the machine stopped): its log says more"
 _working = threading.Lock()
+
+
+def _wake() -> None:
+    from training.registry.tasks import execute_model_imports  # the task calls back into this module
+
+    execute_model_imports.delay()
+
+
+def _tell(job: ModelImport, state: str = "") -> None:
+    notify(job.project.live_group, "model_import", id=job.pk)
+
+
+JOBS = Jobs(
+    ModelImport, waiting=ModelImport.State.WAITING, working=ModelImport.State.WORKING, wake=_wake, tell=_tell,
+    related=("project", "base", "created_by"),
+)  # fmt: skip
 
 
 def model_imports_visible_to(user: User) -> QuerySet[ModelImport]:
@@ -83,7 +97,7 @@ def start_model_import(
         if upload:
             archive_of(job).parent.mkdir(parents=True, exist_ok=True)
             os.replace(upload.path, archive_of(job))
-        _enqueue(job)
+        JOBS.enqueue(job)
         _tell(job)
     return job
 
@@ -96,28 +110,14 @@ def archive_of(job: ModelImport) -> Path:
     return Path(settings.FILES) / "model-imports" / str(job.pk)
 
 
-def _tell(job: ModelImport) -> None:
-    notify(job.project.live_group, "model_import", id=job.pk)
-
-
-def _enqueue(job: ModelImport) -> None:
-    from training.registry.tasks import execute_model_imports  # the task calls back into this module
-
-    ModelImport.objects.filter(pk=job.pk).update(enqueued_at=Now())
-    transaction.on_commit(partial(execute_model_imports.delay))
-
-
 def cancel_model_import(*, job: ModelImport) -> None:
     """End a waiting one, or have its worker stop at the next file. Raises NotImported where it is over."""
-    with transaction.atomic():
-        rows = ModelImport.objects.filter(pk=job.pk)
-        if rows.filter(state=ModelImport.State.WAITING).update(
-            state=ModelImport.State.CANCELLED, cancel_requested_at=Now(), finished_at=Now(), status_text="cancelled"
-        ):
-            transaction.on_commit(partial(_discard, job))
-        elif not rows.filter(state=ModelImport.State.WORKING).update(cancel_requested_at=Now(), status_text="stopping"):
-            raise NotImported("This import is over already")
-        _tell(job)
+    said = {"now": {"status_text": "cancelled"}, "soon": {"status_text": "stopping"}}
+    state = JOBS.request_cancel(job, cancelled=ModelImport.State.CANCELLED, **said)
+    if state == ModelImport.State.CANCELLED:
+        transaction.on_commit(partial(_discard, job))
+    elif not state:
+        raise NotImported("This import is over already")
 
 
 def work_off_model_imports() -> int:
@@ -136,17 +136,7 @@ def work_off_model_imports() -> int:
 
 def claim_next_model_import(*, owner: str) -> ModelImport | None:
     """Take the oldest that waits for this worker, or None. Of several workers, one gets it."""
-    waiting = ModelImport.objects.filter(state=ModelImport.State.WAITING).order_by("pk")
-    while pk := waiting.values_list("pk", flat=True).first():
-        with transaction.atomic():
-            if ModelImport.objects.filter(pk=pk, state=ModelImport.State.WAITING).update(
-                state=ModelImport.State.WORKING, owner=owner, epoch=F("epoch") + 1, attempts=F("attempts") + 1,
-                heartbeat_at=Now(), n_done=0, status_text="starting",
-            ):  # fmt: skip
-                job = ModelImport.objects.select_related("project", "base", "created_by").get(pk=pk)
-                _tell(job)
-                return job
-    return None
+    return JOBS.claim_first(ModelImport.objects.order_by("pk"), owner=owner, n_done=0, status_text="starting")
 
 
 def execute_model_import(job: ModelImport) -> None:
@@ -155,18 +145,18 @@ def execute_model_import(job: ModelImport) -> None:
     try:
         _clear_away(job)
         _take_in(job)
-    except ImportLost as error:
+    except OwnerLost as error:
         logger.warning("%s", error)
         return
     except ImportStopped:
-        is_ours = _end_quietly(job, state=ModelImport.State.CANCELLED, status_text="cancelled")
+        is_ours = JOBS.end_quietly(job, state=ModelImport.State.CANCELLED, status_text="cancelled")
     except NotImported as error:
-        is_ours = _end_quietly(job, state=ModelImport.State.FAILED, status_text="failed", problem=str(error))
+        is_ours = JOBS.end_quietly(job, state=ModelImport.State.FAILED, status_text="failed", problem=str(error))
     except Exception as error:
         logger.exception("import of a model %s failed", job.pk)
         full = storage.said_of_disk(error)
         problem = str(full) if full else f"{type(error).__name__}: the worker's log says more"
-        is_ours = _end_quietly(job, state=ModelImport.State.FAILED, status_text="failed", problem=problem)
+        is_ours = JOBS.end_quietly(job, state=ModelImport.State.FAILED, status_text="failed", problem=problem)
     if is_ours:  # another's archive is still needed
         _discard(job)
 
@@ -205,7 +195,8 @@ def _models() -> Path:
 
 
 def _entered(job: ModelImport, model: ModelVersion) -> None:
-    _end(job, state=ModelImport.State.DONE, model=model, n_done=F("n_total"), status_text=f"entered as {model.key}")
+    JOBS.end(job, state=ModelImport.State.DONE, model=model, n_done=F("n_total"), status_text=f"entered as {model.key}")
+    notify(job.project.live_group, "model", model=model.pk)
 
 
 def _clear_away(job: ModelImport) -> None:
@@ -222,7 +213,7 @@ def _discard(job: ModelImport) -> None:
 
 
 class _Beat:
-    """Says how far it is and that its worker lives, about once a second. Raises ImportLost and ImportStopped."""
+    """Says how far it is and that its worker lives, about once a second. Raises OwnerLost and ImportStopped."""
 
     def __init__(self, job: ModelImport) -> None:
         self.job = job
@@ -237,34 +228,10 @@ class _Beat:
 
     def _write(self, **fields: Any) -> None:
         self.last = time.monotonic()
-        if not _owned(self.job).update(heartbeat_at=Now(), **fields):
-            raise ImportLost(f"Import {self.job.pk} of a model was taken over or ended")
+        JOBS.beat(self.job, **fields)
         _tell(self.job)
-        if _owned(self.job).exclude(cancel_requested_at=None).exists():
+        if JOBS.held(self.job).exclude(cancel_requested_at=None).exists():
             raise ImportStopped
-
-
-def _owned(job: ModelImport) -> QuerySet[ModelImport]:
-    return ModelImport.objects.filter(pk=job.pk, owner=job.owner, epoch=job.epoch, state=ModelImport.State.WORKING)
-
-
-def _end(job: ModelImport, **fields: Any) -> None:
-    with transaction.atomic():
-        if not _owned(job).update(finished_at=Now(), heartbeat_at=Now(), **fields):
-            raise ImportLost(f"Import {job.pk} of a model was taken over or ended")
-        _tell(job)
-        if model := fields.get("model"):
-            notify(job.project.live_group, "model", model=model.pk)
-
-
-def _end_quietly(job: ModelImport, **fields: Any) -> bool:
-    """False where another has it by now."""
-    try:
-        _end(job, **fields)
-    except ImportLost as error:
-        logger.warning("%s", error)
-        return False
-    return True
 
 
 def sweep_model_imports() -> int:
@@ -272,31 +239,24 @@ def sweep_model_imports() -> int:
 
     Returns how many had lost theirs.
     """
-    n = 0
-    for job in ModelImport.objects.filter(state=ModelImport.State.WORKING).select_related("project"):
-        lost = _owned(job)
-        if not owner_is_gone(job.owner):
-            lost = lost.filter(heartbeat_at__lt=before(LOST_AFTER))
-        if job.cancel_requested_at:
-            then: dict[str, Any] = {"state": ModelImport.State.CANCELLED, "finished_at": Now(), "status_text": "cancelled"}
-        elif job.attempts < MAX_ATTEMPTS:
-            then = {"state": ModelImport.State.WAITING, "status_text": "the worker was lost; waiting for another"}
-        else:
-            then = {"state": ModelImport.State.FAILED, "finished_at": Now(), "status_text": "failed", "problem": LOST}
-        with transaction.atomic():
-            if lost.update(epoch=F("epoch") + 1, owner="", enqueued_at=None, **then):
-                n += 1
-                _tell(job)
-                if then["state"] in ModelImport.ENDED:
-                    transaction.on_commit(partial(_swept, job.pk))
-    waiting = ModelImport.objects.filter(Q(enqueued_at=None) | Q(enqueued_at__lt=before(WAKE_EVERY)))
-    if first := waiting.filter(state=ModelImport.State.WAITING).order_by("pk").first():
-        with transaction.atomic():
-            _enqueue(first)
-    return n
+    lost = JOBS.sweep(silent_for=LOST_AFTER, then=_after_loss)
+    for job in lost:
+        _swept(job.pk)
+    JOBS.wake_for(ModelImport.objects.filter(Q(enqueued_at=None) | Q(enqueued_at__lt=before(WAKE_EVERY))))
+    return len(lost)
+
+
+def _after_loss(job: ModelImport) -> dict[str, Any]:
+    if job.cancel_requested_at:
+        return {"state": ModelImport.State.CANCELLED, "status_text": "cancelled"}
+    if job.attempts < MAX_ATTEMPTS:
+        return {"state": ModelImport.State.WAITING, "status_text": "the worker was lost; waiting for another"}
+    problem = f"{LOST_WORKER.format(job.attempts)}: its log says more"
+    return {"state": ModelImport.State.FAILED, "status_text": "failed", "problem": problem}
 
 
 def _swept(pk: int) -> None:
     job = ModelImport.objects.get(pk=pk)
-    _clear_away(job)
-    _discard(job)
+    if job.state in ModelImport.ENDED:
+        _clear_away(job)
+        _discard(job)

@@ -8,7 +8,3 @@ class BadSpec(RunError):
     def __init__(self, fields: dict[str, str]) -> None:
         self.fields = fields
         super().__init__("; ".join(f"{key}: {value}" for key, value in fields.items()))
-
-
-class OwnerLost(RunError):
-    """Another worker took the run over, or it was ended: this one must write nothing more."""

@@ -1,20 +1,16 @@
-"""Starting, stopping and owning training runs. The row is the truth; a Celery message only wakes a worker.
-
-Whoever holds (owner, epoch) may write. A claim, a sweep and an end are each one conditional update, so neither a
-message delivered twice nor a worker thought dead can make a run happen twice.
-"""
+"""Starting, stopping and owning training runs."""
 
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from labeling.accounts.models import User
-from labeling.database.ownership import before, owner_is_gone
+from labeling.database.jobs import LOST_WORKER, Jobs
+from labeling.database.ownership import before
 from labeling.live.services import notify
 from labeling.preferences.models import Snapshot
 from labeling.projects.models import Project
@@ -22,11 +18,29 @@ from training.registry.models import ModelVersion
 from training.runs.catalogue import KINDS
 from training.runs.checking import check_run
 from training.runs.disk import why_no_room, why_over_quota
-from training.runs.errors import BadSpec, OwnerLost, RunError
+from training.runs.errors import BadSpec, RunError
 from training.runs.models import Run
 
 MAX_QUEUED_A_PROJECT = 20
 WAKE_EVERY = timedelta(seconds=60)
+
+
+def _wake() -> None:
+    from training.runs.tasks import execute_runs  # the task calls back into this module
+
+    execute_runs.delay()
+
+
+def _tell(run: Run, state: str) -> None:
+    """Tell the pages, and with the state those who are told by webhook."""
+    notify(run.project.live_group, "run", run=run.pk, state=state)
+    notify(run.live_group, "state")
+
+
+JOBS = Jobs(
+    Run, waiting=Run.State.QUEUED, working=Run.State.RUNNING, wake=_wake, tell=_tell,
+    related=("project", "snapshot", "model__base", "other_model__base"),
+)  # fmt: skip
 
 
 def create_run(
@@ -64,35 +78,16 @@ def create_run(
             inputs=checked.inputs, estimate=checked.plan.estimate, created_by=created_by, status_text="waiting for a worker",
         )  # fmt: skip
         run.reward_models.set(checked.reward_models)
-        _enqueue(run)
+        JOBS.enqueue(run)
         notify(project.live_group, "run", run=run.pk, state=run.state)
     return run
 
 
-def _enqueue(run: Run) -> None:
-    from training.runs.tasks import execute_runs  # the task calls back into this module
-
-    Run.objects.filter(pk=run.pk).update(enqueued_at=Now())
-    transaction.on_commit(partial(execute_runs.delay))
-
-
-def _tell_state(run: Run) -> None:
-    """Tell the pages, and with the state those who are told by webhook."""
-    state = Run.objects.values_list("state", flat=True).get(pk=run.pk)
-    notify(run.project.live_group, "run", run=run.pk, state=state)
-    notify(run.live_group, "state")
-
-
 def request_cancel(*, run: Run) -> None:
     """End a queued run now, or ask the worker to end a running one at its next step. Raises RunError if it is over."""
-    with transaction.atomic():
-        open_runs = Run.objects.filter(pk=run.pk)
-        if open_runs.filter(state=Run.State.QUEUED).update(
-            state=Run.State.CANCELLED, cancel_requested_at=Now(), finished_at=Now(), status_text="cancelled"
-        ) or open_runs.filter(state=Run.State.RUNNING).update(cancel_requested_at=Now(), status_text="stopping"):
-            _tell_state(run)
-            return
-    raise RunError("This run is over already")
+    said = {"now": {"status_text": "cancelled"}, "soon": {"status_text": "stopping"}}
+    if not JOBS.request_cancel(run, cancelled=Run.State.CANCELLED, **said):
+        raise RunError("This run is over already")
 
 
 def resume_run(*, run: Run) -> None:
@@ -112,8 +107,8 @@ def resume_run(*, run: Run) -> None:
             ),
         ):  # fmt: skip
             raise RunError("Only a failed or cancelled run can be resumed")
-        _enqueue(run)
-        _tell_state(run)
+        JOBS.enqueue(run)
+        _tell(run, Run.State.QUEUED)
 
 
 # --- ownership ----------------------------------------------------------------------------------
@@ -130,49 +125,15 @@ def claim_next_run(*, owner: str) -> Run | None:
                 notify(run.live_group, "state")
         return None
     in_order = queued.order_by(Case(When(kind__in=[name for name, kind in KINDS.items() if kind.explains], then=0), default=1), "pk")
-    while run_id := in_order.values_list("pk", flat=True).first():
-        with transaction.atomic():
-            claimed = Run.objects.filter(pk=run_id, state=Run.State.QUEUED).update(
-                state=Run.State.RUNNING, owner=owner, epoch=F("epoch") + 1, attempts=F("attempts") + 1,
-                heartbeat_at=Now(), started_at=Coalesce("started_at", Now()), status_text="starting",
-                checkpoints_deleted_at=None,
-            )  # fmt: skip
-            if claimed:
-                run = Run.objects.select_related("project", "snapshot", "model__base", "other_model__base").get(pk=run_id)
-                notify(run.project.live_group, "run", run=run.pk, state=run.state)
-                notify(run.live_group, "state")
-                return run
-    return None
-
-
-def owned(run: Run) -> Any:
-    """The row, as long as this owner and epoch hold it: every write of a worker goes through this."""
-    return Run.objects.filter(pk=run.pk, owner=run.owner, epoch=run.epoch, state=Run.State.RUNNING)
+    return JOBS.claim_first(
+        in_order, owner=owner, started_at=Coalesce("started_at", Now()), status_text="starting", checkpoints_deleted_at=None
+    )
 
 
 def heartbeat(*, run: Run, **fields: Any) -> bool:
     """Say that the worker lives; returns whether the run should stop. Raises OwnerLost."""
-    if not owned(run).update(heartbeat_at=Now(), **fields):
-        raise OwnerLost(f"Run {run.pk} was taken over or ended")
+    JOBS.beat(run, **fields)
     return Run.objects.filter(pk=run.pk).values_list("cancel_requested_at", flat=True)[0] is not None
-
-
-def end_run(*, run: Run, state: str, **fields: Any) -> None:
-    """Close the run under its epoch. Raises OwnerLost."""
-    with transaction.atomic():
-        if not owned(run).update(state=state, finished_at=Now(), heartbeat_at=Now(), **fields):
-            raise OwnerLost(f"Run {run.pk} was taken over or ended")
-        notify(run.project.live_group, "run", run=run.pk, state=state)
-        notify(run.live_group, "state")
-
-
-def give_run_back(*, run: Run) -> None:
-    """The worker is told to stop while the run goes on: queue it again without counting the attempt."""
-    with transaction.atomic():
-        owned(run).update(
-            state=Run.State.QUEUED, owner="", attempts=F("attempts") - 1, status_text="waiting for a worker"
-        )
-        notify(run.live_group, "state")
 
 
 def sweep_runs() -> int:
@@ -180,34 +141,16 @@ def sweep_runs() -> int:
 
     Returns how many runs lost their worker.
     """
-    silent_since = before(timedelta(seconds=settings.RUN_LOST_AFTER_SECONDS))
-    count = 0
-    for run in Run.objects.filter(state=Run.State.RUNNING).select_related("project"):
-        mine = Run.objects.filter(pk=run.pk, epoch=run.epoch, state=Run.State.RUNNING)
-        if not owner_is_gone(run.owner):
-            mine = mine.filter(heartbeat_at__lt=silent_since)
-            if not mine.exists():
-                continue
-        with transaction.atomic():
-            if run.cancel_requested_at:
-                changed = mine.update(
-                    state=Run.State.CANCELLED, epoch=F("epoch") + 1, finished_at=Now(), status_text="cancelled"
-                )
-            elif run.attempts >= settings.RUN_MAX_ATTEMPTS:
-                changed = mine.update(
-                    state=Run.State.FAILED, epoch=F("epoch") + 1, finished_at=Now(), status_text="failed",
-                    error=f"The worker was lost {run.attempts} times (killed, out of memory, or the machine stopped). "
-                    "Look at the worker's log, then resume: the run goes on from its last checkpoint.",
-                )  # fmt: skip
-            else:
-                changed = mine.update(
-                    state=Run.State.QUEUED, owner="", epoch=F("epoch") + 1, enqueued_at=None,
-                    status_text="the worker was lost; waiting for another",
-                )  # fmt: skip
-            if changed:
-                count += 1
-                _tell_state(run)
-    waiting = Run.objects.filter(Q(enqueued_at=None) | Q(enqueued_at__lt=before(WAKE_EVERY)), state=Run.State.QUEUED)
-    if (first := waiting.order_by("pk").first()) and not Run.objects.filter(state=Run.State.RUNNING).exists():
-        _enqueue(first)
-    return count
+    lost = JOBS.sweep(silent_for=timedelta(seconds=settings.RUN_LOST_AFTER_SECONDS), then=_after_loss)
+    if not Run.objects.filter(state=Run.State.RUNNING).exists():
+        JOBS.wake_for(Run.objects.filter(Q(enqueued_at=None) | Q(enqueued_at__lt=before(WAKE_EVERY))))
+    return len(lost)
+
+
+def _after_loss(run: Run) -> dict[str, Any]:
+    if run.cancel_requested_at:
+        return {"state": Run.State.CANCELLED, "status_text": "cancelled"}
+    if run.attempts < settings.RUN_MAX_ATTEMPTS:
+        return {"state": Run.State.QUEUED, "status_text": "the worker was lost; waiting for another"}
+    error = f"{LOST_WORKER.format(run.attempts)}. Look at the worker's log, then resume: the run goes on from its last checkpoint."
+    return {"state": Run.State.FAILED, "status_text": "failed", "error": error}

@@ -1,6 +1,5 @@
 """One run's subprocess: launch it, follow its events, end it orderly, collect what it made."""
 
-import contextlib
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from labeling.database.jobs import OwnerLost
 from labeling.live.services import notify
 from labeling.projects.completions import store_completions
 from training.registry.card import write_card
@@ -22,14 +22,14 @@ from training.registry.services import register_trained_model
 from training.runs.beliefs import beliefs_against, bring_before_reviewers
 from training.runs.catalogue import KINDS, makes_adapter
 from training.runs.disk import CHECKPOINTS, delete_checkpoints, measure, why_full
-from training.runs.errors import OwnerLost, RunError
+from training.runs.errors import RunError
 from training.runs.events import EventReader
 from training.runs.folder import run_folder, served, size_of, write_inputs
 from training.runs.launchers import command, environment, processes_here, why_not_here
 from training.runs.logs import trim_log
 from training.runs.models import Run
 from training.runs.parts import PARTS
-from training.runs.services import end_run, give_run_back, heartbeat
+from training.runs.services import JOBS, heartbeat
 from training.runs.subprocesses import end_all, start
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def watch_run(run: Run) -> None:
         logger.warning("run %s is no longer ours", run.pk)
     except (KeyboardInterrupt, SystemExit):
         _ask_to_stop(run, process)
-        give_run_back(run=run)
+        JOBS.give_back(run, status_text="waiting for a worker")
         raise
     except RunError as error:
         _end_quietly(run, str(error))
@@ -119,9 +119,9 @@ def _conclude(run: Run, folder: Path, code: int, cancelled: bool, before: dict[s
 
 def _end_unfinished(run: Run, folder: Path, code: int, cancelled: bool, before: dict[str, int]) -> None:
     if cancelled or code == EXIT_STOPPED or _was_stopped(run, before):
-        end_run(run=run, state=Run.State.CANCELLED, status_text="cancelled; resuming goes on from the last checkpoint")
+        JOBS.end(run, state=Run.State.CANCELLED, status_text="cancelled; resuming goes on from the last checkpoint")
     else:
-        end_run(run=run, state=Run.State.FAILED, status_text="failed", error=_reason(run, folder, code, before))
+        JOBS.end(run, state=Run.State.FAILED, status_text="failed", error=_reason(run, folder, code, before))
 
 
 def _where_it_is(run: Run, folder: Path) -> dict[str, int]:
@@ -158,8 +158,7 @@ def _reason(run: Run, folder: Path, code: int, before: dict[str, int]) -> str:
 
 
 def _end_quietly(run: Run, error: str) -> None:
-    with contextlib.suppress(OwnerLost):
-        end_run(run=run, state=Run.State.FAILED, status_text="failed", error=error[:5000])
+    JOBS.end_quietly(run, state=Run.State.FAILED, status_text="failed", error=error[:5000])
 
 
 def _collect(run: Run, folder: Path) -> None:
@@ -203,7 +202,7 @@ def _collect(run: Run, folder: Path) -> None:
             )  # fmt: skip
             summary = f"{taken} new completions" + (f", {there} were there already" if there else "")
             summary += _left_out(result.get("metrics") or {})
-        end_run(run=run, state=Run.State.DONE, result=result, output_model=output, progress=1.0, status_text=summary)
+        JOBS.end(run, state=Run.State.DONE, result=result, output_model=output, progress=1.0, status_text=summary)
         if output is not None:
             notify(run.project.live_group, "model", model=output.pk)
     if not run.spec.get("keep_checkpoints") and (folder / CHECKPOINTS).exists():

@@ -11,9 +11,10 @@ from django.conf import settings
 from django.db import connection
 from django.utils.timezone import now
 
+from labeling.database.jobs import OwnerLost
 from labeling.database.ownership import owner_name
 from labeling.preferences import figures, freezes
-from labeling.preferences.errors import BadFilter, FreezeLost
+from labeling.preferences.errors import BadFilter
 from labeling.preferences.freezes import (
     MAX_ATTEMPTS,
     claim_next_freeze,
@@ -43,7 +44,7 @@ def wait(*_):
 if sys.argv[1] == "before-the-snapshot":
     freezes._Beat.__call__ = lambda self, n_done, n_total: wait() if n_done else None
 else:
-    freezes._end = lambda freeze, **fields: wait()
+    freezes.JOBS.end = lambda freeze, **fields: wait()
 freezes.work_off_freezes()
 """
 
@@ -96,7 +97,7 @@ def test_one_worker_gets_a_freeze_and_a_stale_one_writes_nothing(judged, lead):
     Freeze.objects.filter(pk=first.pk).update(heartbeat_at=now() - timedelta(hours=1))
     assert sweep_freezes() == 1
     second = claim_next_freeze(owner="elsewhere:2:b")
-    with pytest.raises(FreezeLost):
+    with pytest.raises(OwnerLost):
         freezes._Beat(first)(1, 6)
     execute_freeze(first)
     assert Freeze.objects.get().state == Freeze.State.FREEZING

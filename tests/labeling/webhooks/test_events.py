@@ -27,7 +27,7 @@ from training.loop.models import Iteration
 from training.loop.services import start_iteration
 from training.registry.models import ModelVersion
 from training.registry.services import change_stage
-from training.runs.services import claim_next_run, create_run, end_run
+from training.runs.services import JOBS, claim_next_run, create_run
 
 use_database_file()
 pytestmark = pytest.mark.django_db
@@ -83,7 +83,7 @@ def test_a_snapshot_a_run_and_an_iteration_are_told_with_their_states_and_addres
     factories.judge_all(filled_project, annotator)
     snapshot = create_snapshot(project=filled_project, created_by=lead)
     run = create_run(project=filled_project, kind="sample", created_by=lead, model=base, spec={}, inputs={})
-    end_run(run=claim_next_run(owner="w"), state="done")
+    JOBS.end(claim_next_run(owner="w"), state="done")
     iteration = start_iteration(project=filled_project, policy_before=base, created_by=lead)
     collect()
     [frozen] = told("snapshot")

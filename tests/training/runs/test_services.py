@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils.timezone import now
 
+from labeling.database.jobs import OwnerLost
 from labeling.preferences.services import create_snapshot
 from labeling.projects.models import Completion
 from tests import factories
@@ -21,13 +22,13 @@ from tests.waiting import wait_until
 from training.registry.models import ModelVersion
 from training.registry.services import folder_of
 from training.registry.verification import verify
-from training.runs.errors import BadSpec, OwnerLost, RunError
+from training.runs.errors import BadSpec, RunError
 from training.runs.folder import prompts_to_sample, run_folder
 from training.runs.models import Run, RunEvent
 from training.runs.services import (
+    JOBS,
     claim_next_run,
     create_run,
-    end_run,
     heartbeat,
     request_cancel,
     resume_run,
@@ -176,7 +177,7 @@ def test_a_stale_owner_writes_nothing(project, snapshot, tiny, lead):
     with pytest.raises(OwnerLost):
         heartbeat(run=stale)
     with pytest.raises(OwnerLost):
-        end_run(run=stale, state=Run.State.DONE)
+        JOBS.end(stale, state=Run.State.DONE)
     assert heartbeat(run=fresh) is False
 
 
