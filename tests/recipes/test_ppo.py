@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.recipes.conftest import assistant, planted_rows, read_result, user, write_rows
+from tests.recipes.forks import ends_of, fork_two
 from tests.waiting import wait_until
 from training.recipes import reward
 from training.recipes._ppo_trainer import PPOTrainer
 from training.recipes._rewards import RewardError
-from training.recipes._runlog import Stopped, newest_checkpoint, read_events
+from training.recipes._runlog import Stopped, launch, newest_checkpoint, read_events
 from training.recipes._shared_base import SharedReward, build_policy
 from training.recipes.ppo import PPOArguments, PPOSettings, main
 from training.sampling.model_files import ModelFilesError
@@ -312,15 +313,8 @@ def test_two_processes_train_one_policy(prompt_folder: Callable[..., Path], tiny
     folder = prompt_folder()
     spec = {"model": str(tiny_model), "adapter_rank": 4, "rewards": [f"model:{reward_model}", "length:target=4"]}
     (folder / "spec.yaml").write_text(json.dumps(spec | OPTIONS | {"per_device_train_batch_size": 2}))
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training.recipes.ppo"]
-    done = subprocess.run(
-        [sys.executable, *command, "--config", str(folder / "spec.yaml"), "--run_dir", str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    command = ["--config", str(folder / "spec.yaml"), "--run_dir", str(folder)]
+    assert ends_of(fork_two(lambda: launch("ppo", main, (PPOArguments, PPOSettings), command))) == [0, 0]
     result = read_result(folder)
     assert result["dataset"]["n_completions"] == 8  # two rollouts of two on each
     assert result["figures"]["objective/kl"]["n"] == 4

@@ -1,7 +1,4 @@
-"""One run of two processes: the weights of one process at twice the batch, also after a kill; they stop together.
-
-The two are forks of this process, which has imported everything already, with the variables that torchrun sets.
-"""
+"""One run of two processes: the weights of one process at twice the batch, also after a kill; they stop together."""
 
 import os
 import signal
@@ -11,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
-from tests.ports import free_port
 from tests.recipes import test_kto, test_sft
 from tests.recipes.conftest import RunFolder, read_result
-from training.recipes import dpo, kto, sft
+from tests.recipes.forks import ends_of, fork_two
+from tests.recipes.test_online import OnlineArguments, prompt_folder  # noqa: F401  a fixture
+from training.recipes import dpo, grpo, kto, ppo, rloo, sft
 from training.recipes._runlog import is_sealed, launch, newest_checkpoint, read_events
 
 OPTIONS = ["--adapter_rank", "4", "--bf16", "false", "--save_steps", "2", "--learning_rate", "1e-3"]
@@ -27,30 +24,6 @@ def train(folder: Path, model: Path, *, steps: int, batch: int) -> int:
     command = ["--run_dir", str(folder), "--model", str(model), *OPTIONS, "--max_steps", str(steps)]
     command += ["--per_device_train_batch_size", str(batch), "--num_train_epochs", "20"]
     return launch("dpo", dpo.main, (dpo.DPOArguments, dpo.DPOSettings), command)
-
-
-def fork_two(work: Callable[[], int]) -> list[int]:
-    """Numbers of two processes that do the same work as one group."""
-    port = str(free_port())
-    pids = []
-    for rank in ("0", "1"):
-        if not (pid := os.fork()):
-            status = 70
-            try:
-                os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-                AcceleratorState._reset_state(reset_partial_state=True)
-                PartialState._reset_state()
-                GradientState._reset_state()
-                status = work()
-            finally:
-                os._exit(status)
-        pids.append(pid)
-    return pids
-
-
-def ends_of(pids: list[int]) -> list[int]:
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
 def adapter_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -119,3 +92,43 @@ def test_other_kinds_end_in_two_processes_as_in_one(kind: str, run_folder: RunFo
     if kind == "sft":  # KTO's reference point is estimated from each process's own rows
         for name, tensor in adapter_of(folders[0]).items():
             torch.testing.assert_close(adapter_of(folders[1])[name], tensor, atol=2e-4, rtol=1e-3)
+
+
+ONLINE = {
+    "grpo": (grpo.main, OnlineArguments, grpo.GRPOSettings),
+    "rloo": (rloo.main, OnlineArguments, rloo.RLOOSettings),
+    "ppo": (ppo.main, ppo.PPOArguments, ppo.PPOSettings),
+}
+
+
+@pytest.mark.parametrize("kind", ONLINE)
+def test_rollouts_of_two_processes_make_one_policy_also_when_one_was_killed(
+    kind: str, prompt_folder: Callable[..., Path], tiny_model: Path  # noqa: F811
+) -> None:
+    """Two completions of each of four prompts a step, two prompts in each process."""
+    main, arguments, settings = ONLINE[kind]
+
+    def train_once(folder: Path) -> int:
+        command = ["--run_dir", str(folder), "--model", str(tiny_model), *OPTIONS, "--max_steps", "8", "--num_generations", "2"]
+        command += ["--rewards", "length:target=4", "--max_completion_length", "8", "--eval_completions", "2"]
+        return launch(kind, main, (arguments, settings), [*command, "--per_device_train_batch_size", "4"])
+
+    whole, killed = prompt_folder("whole"), prompt_folder("killed")
+    assert ends_of(fork_two(lambda: train_once(whole))) == [0, 0]
+    result, events = read_result(whole), read_events(whole)
+    assert result["batch"] == {"per_device": 4, "processes": 2, "accumulation": 1, "effective": 8}
+    assert result["figures"]["reward/change"]["n"] == 12  # six prompts, each process had three
+    assert [event["type"] for event in events].count("done") == 1
+    assert any(tensor.abs().max() > 0 for name, tensor in adapter_of(whole).items() if "lora_B" in name)
+
+    pids = fork_two(lambda: train_once(killed))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list((killed / "checkpoints").glob("checkpoint-*/complete.json")):
+        time.sleep(0.005)
+    os.kill(pids[1], signal.SIGKILL)
+    assert ends_of(pids) == [1, -signal.SIGKILL]
+    assert ends_of(fork_two(lambda: train_once(killed))) == [0, 0]
+    assert [event["checkpoint"] for event in read_events(killed) if event.get("state") == "resumed"]
+    for name, tensor in adapter_of(whole).items():
+        assert torch.equal(tensor, adapter_of(killed)[name]), name
+    assert read_result(killed)["figures"] == result["figures"]

@@ -26,11 +26,12 @@ from training.loop.models import Iteration
 from training.loop.selectors import collected
 from training.registry.models import ModelVersion
 from training.registry.terms import why_not_accepted
-from training.runs.catalogue import KINDS, check_spec
+from training.runs.catalogue import KINDS
 from training.runs.errors import BadSpec
 from training.runs.folder import prompts_to_sample
 from training.runs.models import Run
 from training.runs.services import create_run, request_cancel, resume_run
+from training.runs.specs import check_spec
 
 Stage = Iteration.Stage
 

@@ -1,12 +1,28 @@
 """What a policy says while it is trained, as events of the run."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.recipes._runlog import RunLog
+
+
+@dataclass
+class ShowArguments:
+    """Of recipes that show what the policy says."""
+
+    sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
+    sample_tokens: int = field(default=32, metadata={"help": "length of those"})
+
+
+def to_show(args: ShowArguments, run_log: RunLog, prompts: Iterable[list[dict]]) -> list[TrainerCallback]:
+    """The callback that shows completions, where any are asked for."""
+    if not args.sample_every_steps:
+        return []
+    return [ShowCompletions(run_log, prompts, every_steps=args.sample_every_steps, max_new_tokens=args.sample_tokens)]
 
 
 class ShowCompletions(TrainerCallback):

@@ -36,7 +36,6 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -55,7 +54,7 @@ from training.recipes._completions import (
 from training.recipes._data import DatasetError, Row, load_prompt_splits, read_manifest
 from training.recipes._online import positions_of
 from training.recipes._runlog import RunLog, launch, resume_from, write_json
-from training.recipes._samples import ShowCompletions
+from training.recipes._samples import ShowArguments, to_show
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import ratio
 from training.sampling.backends import GenerationRequest, derive_seed
@@ -70,7 +69,7 @@ SHOWN = 4  # of the teacher's completions
 
 
 @dataclass
-class DistillArguments(PolicyArguments):
+class DistillArguments(ShowArguments, PolicyArguments):
     """Arguments of distillation; everything else is transformers' `TrainingArguments`."""
 
     preamble: str = field(default="", metadata={"help": "what the teacher reads before each prompt, and the student doesn't"})
@@ -87,8 +86,6 @@ class DistillArguments(PolicyArguments):
     generation_batch_size: int = field(default=32, metadata={"help": "completions sampled at once"})
     eval_completions: int = field(default=2, metadata={"help": "of each held-out prompt; 0: no evaluation"})
     max_eval_prompts: int = field(default=64, metadata={"help": "evaluate on at most so many held-out prompts"})
-    sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
-    sample_tokens: int = field(default=32, metadata={"help": "length of those"})
 
 
 @dataclass
@@ -413,15 +410,9 @@ def main(args: DistillArguments, config: DistillSettings) -> None:
     n_held_out = len(held_out)
     rows, held_out, n_empty = teachers_completions(args, config, teacher, train, held_out, tokenizer, run_log)
 
-    callbacks: list[TrainerCallback] = [run_log]
-    if args.sample_every_steps:
-        prompts = [row["prompt"] for row in train]
-        callbacks.append(
-            ShowCompletions(run_log, prompts, every_steps=args.sample_every_steps, max_new_tokens=args.sample_tokens)
-        )
     trainer = DistillTrainer(
         arguments=args, teacher=teacher, model=student, args=config, train_dataset=rows, processing_class=tokenizer,
-        callbacks=callbacks,
+        callbacks=[run_log, *to_show(args, run_log, [row["prompt"] for row in train])],
     )  # fmt: skip
     checkpoint = resume_from(args.run_dir, run_log)
     before, baseline = None, args.run_dir / BASELINE_FILE

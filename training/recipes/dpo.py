@@ -10,7 +10,6 @@ either direction at half weight, which is a soft label of one half. `margin` is 
 Run: accelerate launch -m training.recipes.dpo --config runs/42/spec.yaml --run_dir runs/42
 """
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset, concatenate_datasets
-from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from training.recipes._adapters import PolicyArguments, load_start
@@ -35,8 +33,9 @@ from training.recipes._data import (
     read_manifest,
 )
 from training.recipes._order import ByLength, GroupByLength
+from training.recipes._reference import after_forwards, save_policy
 from training.recipes._runlog import RunLog, launch, resume_from
-from training.recipes._samples import ShowCompletions
+from training.recipes._samples import ShowArguments, to_show
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import mean, proportion
 from training.sampling.model_files import hash_model
@@ -46,7 +45,7 @@ KIND = "dpo"
 
 
 @dataclass
-class DPOArguments(PolicyArguments):
+class DPOArguments(ShowArguments, PolicyArguments):
     """Arguments of the DPO recipe; everything else is TRL's `DPOConfig`."""
 
     ties: str = field(default="drop", metadata={"help": "drop, or both_ways at half weight each"})
@@ -56,8 +55,6 @@ class DPOArguments(PolicyArguments):
     max_eval_pairs: int | None = field(
         default=None, metadata={"help": "evaluate on a fixed random sample of the held-out pairs; default all"}
     )
-    sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
-    sample_tokens: int = field(default=32, metadata={"help": "length of those"})
 
 
 @dataclass
@@ -118,14 +115,8 @@ class PairDPOTrainer(ByLength, DPOTrainer):
             if output.log_probs.requires_grad:
                 output.log_probs.register_hook(lambda gradient: gradient * rows.to(gradient))
 
-        models = [self.accelerator.unwrap_model(model)]
-        models += [self.accelerator.unwrap_model(self.ref_model)] if self.ref_model is not None else []
-        handles = [watched.register_forward_hook(watch) for watched in models]
-        try:
+        with after_forwards(self, model, watch):
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        finally:
-            for handle in handles:
-                handle.remove()
         if not model.training:
             if self.precompute_ref_logps:
                 reference = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
@@ -172,23 +163,13 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
         # At random, not the clearest: those would flatter the accuracy.
         held_out = held_out.shuffle(seed=config.seed).select(range(args.max_eval_pairs))
 
-    callbacks: list[TrainerCallback] = [run_log]
-    if args.sample_every_steps:
-        callbacks.append(
-            ShowCompletions(
-                run_log,
-                (held_out or train)["prompt"],
-                every_steps=args.sample_every_steps,
-                max_new_tokens=args.sample_tokens,
-            )
-        )
     trainer = PairDPOTrainer(
         **load_start(args, config),
         args=config,
         processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=held_out,
-        callbacks=callbacks,
+        callbacks=[run_log, *to_show(args, run_log, (held_out or train)["prompt"])],
     )
     output = trainer.train(resume_from_checkpoint=resume_from(args.run_dir, run_log))
     run_log.raise_if_stopped()
@@ -200,9 +181,7 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
         margins, groups = trainer.eval_margins, trainer.eval_dataset["group_id"]
         right = [(margin > 0) + (margin == 0) / 2 for margin in margins]
         figures = {"rewards/accuracies": proportion(right, groups), "rewards/margins": mean(margins, groups)}
-    trainer.save_model(str(args.run_dir / "model"))
-    if run_log.is_writer:
-        shutil.rmtree(args.run_dir / "model" / "ref", ignore_errors=True)  # the reference adapter, saved along
+    save_policy(trainer, args.run_dir / "model", is_writer=run_log.is_writer)
     run_log.finish(
         metrics=metrics,
         figures=figures,

@@ -15,7 +15,6 @@ order in every epoch. It would cut rows longer than `max_length` off: here they 
 Run: accelerate launch -m training.recipes.kto --config runs/42/spec.yaml --run_dir runs/42
 """
 
-import shutil
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,7 +26,6 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import TrainerCallback
 from trl import KTOConfig, KTOTrainer
 
 from training.recipes._adapters import PolicyArguments, load_start
@@ -39,8 +37,9 @@ from training.recipes._data import (
     short_enough,
     unpair,
 )
+from training.recipes._reference import after_forwards, save_policy
 from training.recipes._runlog import RunLog, launch, resume_from
-from training.recipes._samples import ShowCompletions
+from training.recipes._samples import ShowArguments, to_show
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import area_under_curve, difference_of_means, mean
 from training.sampling.model_files import hash_model
@@ -50,15 +49,13 @@ KIND = "kto"
 
 
 @dataclass
-class KTOArguments(PolicyArguments):
+class KTOArguments(ShowArguments, PolicyArguments):
     """Arguments of the KTO recipe; everything else is TRL's `KTOConfig`."""
 
     labels_from: str = field(default="acceptable", metadata={"help": "acceptable, or pairs"})
     max_eval_rows: int | None = field(
         default=None, metadata={"help": "evaluate on a fixed random sample of the held-out rows; default all"}
     )
-    sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
-    sample_tokens: int = field(default=32, metadata={"help": "length of those"})
 
 
 @dataclass
@@ -105,14 +102,8 @@ class RowKTOTrainer(KTOTrainer):
         def watch(module: torch.nn.Module, arguments: object, output: Any) -> None:
             log_probs.append(output.log_probs.float().sum(dim=1))
 
-        models = [self.accelerator.unwrap_model(model)]
-        models += [self.accelerator.unwrap_model(self.ref_model)] if self.ref_model is not None else []
-        handles = [watched.register_forward_hook(watch) for watched in models]
-        try:
+        with after_forwards(self, model, watch):
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        finally:
-            for handle in handles:
-                handle.remove()
         of_rows = log_probs[1::2] if self.calculate_KL else log_probs
         reference = inputs["ref_logps"] if self.precompute_ref_logps else of_rows[1]
         rewards = self.beta * (of_rows[0] - reference.to(of_rows[0]))
@@ -195,16 +186,6 @@ def main(args: KTOArguments, config: KTOSettings) -> None:
         reason = f"longer than max_length ({config.max_length} tokens)"
         run_log.status("rows_dropped", reason=reason, train=left_out["n_train_dropped"], held_out=n_eval_dropped)
 
-    callbacks: list[TrainerCallback] = [run_log]
-    if args.sample_every_steps:
-        callbacks.append(
-            ShowCompletions(
-                run_log,
-                (held_out or train)["prompt"],
-                every_steps=args.sample_every_steps,
-                max_new_tokens=args.sample_tokens,
-            )
-        )
     if config.precompute_ref_log_probs and config.world_size > 1:
         # TRL 1.16 caches them in a folder that each process has for itself, and does not find them again.
         config.precompute_ref_log_probs = False
@@ -217,7 +198,7 @@ def main(args: KTOArguments, config: KTOSettings) -> None:
         processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=held_out,
-        callbacks=callbacks,
+        callbacks=[run_log, *to_show(args, run_log, (held_out or train)["prompt"])],
     )
     output = trainer.train(resume_from_checkpoint=resume_from(args.run_dir, run_log))
     run_log.raise_if_stopped()
@@ -234,9 +215,7 @@ def main(args: KTOArguments, config: KTOSettings) -> None:
         for name, side in (("rewards/chosen", True), ("rewards/rejected", False)):
             of_side = [index for index, label in enumerate(labels) if label is side]
             figures[name] = mean([rewards[index] for index in of_side], [groups[index] for index in of_side])
-    trainer.save_model(str(args.run_dir / "model"))
-    if run_log.is_writer:
-        shutil.rmtree(args.run_dir / "model" / "ref", ignore_errors=True)  # the reference adapter, saved along
+    save_policy(trainer, args.run_dir / "model", is_writer=run_log.is_writer)
     run_log.finish(
         metrics=metrics,
         figures=figures,

@@ -18,14 +18,13 @@ from training.recipes import _environment  # noqa: F401  first: the libraries be
 # isort: split
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from training.recipes._adapters import PolicyArguments, load_start
 from training.recipes._data import DatasetError, load_supervised, read_manifest, short_enough
 from training.recipes._order import ByLength, GroupByLength
 from training.recipes._runlog import RunLog, launch, resume_from
-from training.recipes._samples import ShowCompletions
+from training.recipes._samples import ShowArguments, to_show
 from training.recipes._settings import SmallMachine, settle
 from training.recipes._statistics import ratio
 from training.sampling.model_files import hash_model
@@ -36,7 +35,7 @@ SOURCES = ("correction", "demonstration", "best")
 
 
 @dataclass
-class SFTArguments(PolicyArguments):
+class SFTArguments(ShowArguments, PolicyArguments):
     """Arguments of the SFT recipe; everything else is TRL's `SFTConfig`."""
 
     sources: list[str] | None = field(
@@ -45,8 +44,6 @@ class SFTArguments(PolicyArguments):
     max_eval_rows: int | None = field(
         default=None, metadata={"help": "evaluate on a fixed random sample of the held-out texts; default all"}
     )
-    sample_every_steps: int = field(default=0, metadata={"help": "show greedy completions while training; 0 never"})
-    sample_tokens: int = field(default=32, metadata={"help": "length of those"})
 
 
 @dataclass
@@ -130,23 +127,13 @@ def main(args: SFTArguments, config: SFTSettings) -> None:
         reason = f"longer than max_length ({config.max_length} tokens)"
         run_log.status("texts_dropped", reason=reason, train=dict(dropped), held_out=n_eval_dropped)
 
-    callbacks: list[TrainerCallback] = [run_log]
-    if args.sample_every_steps:
-        callbacks.append(
-            ShowCompletions(
-                run_log,
-                (held_out or train)["prompt"],
-                every_steps=args.sample_every_steps,
-                max_new_tokens=args.sample_tokens,
-            )
-        )
     trainer = TextSFTTrainer(
         **load_start(args, config),
         args=config,
         processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=held_out or None,
-        callbacks=callbacks,
+        callbacks=[run_log, *to_show(args, run_log, (held_out or train)["prompt"])],
     )
     checkpoint = resume_from(args.run_dir, run_log)
     before: list[float] = []

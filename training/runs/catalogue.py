@@ -1,11 +1,5 @@
-"""The kinds of run and the options that people may set, checked before anything is queued. No torch here.
+"""The kinds of run: what each is, takes, makes and lets people set. No torch here."""
 
-An option that isn't listed can't be set from outside: a recipe's configuration also holds folders, hub tokens and
-switches that load code, which are the operator's.
-"""
-
-import math
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,135 +9,30 @@ from typing import Any
 import yaml
 from django.conf import settings
 
-from training.runs.launchers import ONE, launcher_names, shards
+from training.runs.options import (
+    ACCUMULATION,
+    ADAPTER_KIND,
+    ALPHA,
+    BATCH,
+    CHECKPOINTING,
+    EPOCHS,
+    GROUP_BY_LENGTH,
+    KEEP_CHECKPOINTS,
+    LAUNCH_OPTIONS,
+    LEARNING_RATE,
+    MAX_LENGTH,
+    MAX_PREAMBLE,
+    MAX_STEPS,
+    OFFLINE_OPTIONS,
+    ONLINE_OPTIONS,
+    QUANTISED,
+    RANK,
+    SAVE_STEPS,
+    SEED,
+    Option,
+)
 
 RECIPES = Path(settings.BASE_DIR) / "config" / "recipes"
-
-
-@dataclass(frozen=True)
-class Option:
-    """One setting of a recipe. Numbers must lie in [low, high]; a text is one of `choices`, or free up to `max_chars`."""
-
-    type: type
-    help: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    is_list: bool = False
-    max_chars: int = 0
-
-    def problem(self, value: Any) -> str:
-        """What is wrong with a value, or an empty string."""
-        if self.is_list:
-            if not isinstance(value, list) or not value:
-                return "must be a list that is not empty"
-            return next((found for item in value if (found := self._problem_of_one(item))), "")
-        return self._problem_of_one(value)
-
-    def _problem_of_one(self, value: Any) -> str:
-        if self.type is bool:
-            return "" if isinstance(value, bool) else "must be true or false"
-        if self.type in (int, float):
-            if isinstance(value, bool) or not isinstance(value, int if self.type is int else (int, float)):
-                return "must be a whole number" if self.type is int else "must be a number"
-            if not self.low <= value <= self.high:
-                return f"must lie between {self.low} and {self.high}"
-            return ""
-        if self.max_chars:
-            return _problem_of_text(value, self.max_chars)
-        if value not in self.choices:
-            return f"must be one of: {', '.join(self.choices)}"
-        return ""
-
-
-def _problem_of_text(value: Any, max_chars: int) -> str:
-    if not isinstance(value, str):
-        return "must be a text"
-    if len(value) > max_chars:
-        return f"has {len(value):,} characters, at most {max_chars:,} are taken"
-    if bad := next((char for char in value if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"), None):
-        return f"holds the character U+{ord(bad):04X}, which is no text"
-    return ""
-
-
-SEED = Option(int, "of everything random", 0, 2**31 - 1)
-BATCH = Option(int, "examples in one step on one device", 1, 512)
-LEARNING_RATE = Option(float, "peak learning rate", 0.0, 1.0)
-EPOCHS = Option(float, "passes over the training data", 0.01, 100)
-MAX_STEPS = Option(int, "stop after so many steps; -1: by epochs", -1, 1_000_000)
-MAX_LENGTH = Option(int, "tokens of prompt and completion", 16, 32_768)
-SAVE_STEPS = Option(int, "a checkpoint every so many steps", 1, 100_000)
-ACCUMULATION = Option(int, "batches added up before a step: less memory for the same step", 1, 1024)
-CHECKPOINTING = Option(bool, "compute activations twice to hold fewer of them: less memory, a fifth slower")
-RANK = Option(int, "rank of the adapter; 0 trains all weights", 0, 512)
-ALPHA = Option(int, "scale of the adapter", 1, 2048)
-ADAPTER_KIND = Option(
-    str, "of a new adapter: LoRA, with directions and lengths apart, or with a scale by the root of the rank",
-    choices=("lora", "dora", "rslora"),
-)  # fmt: skip
-QUANTISED = Option(str, "hold the frozen base in four bits a weight: NVIDIA GPUs with bitsandbytes only", choices=("no", "4bit"))
-GROUP_BY_LENGTH = Option(bool, "batches of rows of about the same length: less padding, so quicker")
-SAMPLE_EVERY = Option(int, "show sample completions every so many steps; 0: never", 0, 100_000)
-MAX_PREAMBLE = 8000
-SAMPLE_TOKENS = Option(int, "their length in tokens", 1, 2048)
-
-
-# Of the run rather than of its recipe, which never sees them.
-LAUNCH_OPTIONS = {
-    "launcher": Option(
-        str, "one process, several on processors, or one for each GPU: with a copy of the model each, or with parts of it",
-        choices=launcher_names(),
-    ),
-    "processes": Option(int, "with another launcher than one: processes on each machine", 1, 64),
-}  # fmt: skip
-KEEP_CHECKPOINTS = {"keep_checkpoints": Option(bool, "keep the last checkpoints when the run is done")}
-RUN_DEFAULTS = {"launcher": ONE, "processes": 2, "keep_checkpoints": False}
-
-# Of the kinds that train a policy's adapter on rows of a snapshot.
-OFFLINE_OPTIONS = {
-    "learning_rate": LEARNING_RATE,
-    "num_train_epochs": EPOCHS,
-    "max_steps": MAX_STEPS,
-    "per_device_train_batch_size": BATCH,
-    "gradient_accumulation_steps": ACCUMULATION,
-    "gradient_checkpointing": CHECKPOINTING,
-    "max_length": MAX_LENGTH,
-    "adapter_rank": RANK,
-    "adapter_alpha": ALPHA,
-    "adapter_kind": ADAPTER_KIND,
-    "quantised_base": QUANTISED,
-    "save_steps": SAVE_STEPS,
-    "sample_every_steps": SAMPLE_EVERY,
-    "sample_tokens": SAMPLE_TOKENS,
-    "seed": SEED,
-}
-# Of those that train it on rewards of its own completions.
-ONLINE_OPTIONS = {
-    "beta": Option(float, "how near the policy stays to where it started: weight of the KL penalty", 0.0, 10.0),
-    "learning_rate": LEARNING_RATE,
-    "num_train_epochs": Option(float, "passes over the training prompts", 0.01, 100),
-    "max_steps": MAX_STEPS,
-    "num_generations": Option(int, "completions of each prompt that are compared", 2, 64),
-    "per_device_train_batch_size": Option(int, "completions in one step on one device", 2, 512),
-    "gradient_accumulation_steps": ACCUMULATION,
-    "steps_per_generation": Option(int, "batches sampled in one go; by default as many as are accumulated", 1, 1024),
-    "num_iterations": Option(int, "times that each rollout is learnt from", 1, 16),
-    "gradient_checkpointing": CHECKPOINTING,
-    "max_completion_length": Option(int, "longest completion, in tokens", 1, 8192),
-    "max_prompt_length": Option(int, "longer prompts, in tokens, are left out and counted", 1, 32_768),
-    "temperature": Option(float, "of the rollouts", 0.01, 5.0),
-    "top_p": Option(float, "nucleus of the rollouts: 1 keeps every token", 0.01, 1.0),
-    "adapter_rank": RANK,
-    "adapter_alpha": ALPHA,
-    "adapter_kind": ADAPTER_KIND,
-    "quantised_base": QUANTISED,
-    "save_steps": SAVE_STEPS,
-    "eval_completions": Option(int, "completions of each held-out prompt, before and after; 0: no evaluation", 0, 64),
-    "max_eval_prompts": Option(int, "evaluate on so many held-out prompts, drawn at random", 1, 100_000),
-    "eval_batch_size": BATCH,
-    "sample_every_steps": Option(int, "show completions with their rewards every so many steps; 0: never", 0, 100_000),
-    "seed": SEED,
-}
 
 
 @dataclass(frozen=True)
@@ -338,6 +227,7 @@ KINDS: dict[str, Kind] = {
         prompt_splits=("train", "eval"),
         makes="policy",
         is_adapter=True,
+        may_copy=True,
         options={
             **ONLINE_OPTIONS,
             "loss_type": Option(str, "what is averaged", choices=("dapo", "grpo", "bnpo", "dr_grpo")),
@@ -353,6 +243,7 @@ KINDS: dict[str, Kind] = {
         prompt_splits=("train", "eval"),
         makes="policy",
         is_adapter=True,
+        may_copy=True,
         options={
             **ONLINE_OPTIONS,
             "normalize_advantages": Option(bool, "divide advantages by their standard deviation over the batch"),
@@ -367,6 +258,7 @@ KINDS: dict[str, Kind] = {
         prompt_splits=("train", "eval"),
         makes="policy",
         is_adapter=True,
+        may_copy=True,
         options={
             **{name: option for name, option in ONLINE_OPTIONS.items() if name not in ("adapter_kind", "quantised_base")},
             "adapter_rank": Option(int, "rank of the LoRA adapter", 1, 512),
@@ -504,107 +396,3 @@ def view_of(kind: str, spec: dict[str, Any]) -> str:
 def makes_adapter(kind: str, spec: dict[str, Any]) -> bool:
     """Whether a run with these options makes an adapter, rather than a whole model."""
     return KINDS[kind].is_adapter and spec.get("adapter_rank", defaults(kind).get("adapter_rank", 1)) > 0
-
-
-def check_spec(kind: str, spec: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with the options people set, by name; empty: nothing."""
-    options = KINDS[kind].settable
-    wrong = {}
-    for name, value in spec.items():
-        if name in LAUNCH_OPTIONS and name not in options:
-            wrong[f"spec.{name}"] = f"is not for a run of kind {kind}, which is one process: leave it out"
-        elif name not in options:
-            wrong[f"spec.{name}"] = f"is not an option of {kind}; known: {', '.join(options)}"
-        elif value is not None and (problem := options[name].problem(value)):
-            wrong[f"spec.{name}"] = problem
-    if not wrong and "loss_weights" in options:
-        losses = spec.get("loss_type") or []
-        if len(losses) != len(spec.get("loss_weights") or losses):
-            wrong["spec.loss_weights"] = "needs one weight for each loss_type"
-    if not wrong and "axes" in options:
-        wrong |= _check_axes(spec)
-    if not wrong and not makes_adapter(kind, spec):
-        if spec.get("adapter_kind", "lora") != "lora":
-            wrong["spec.adapter_kind"] = f"is {spec['adapter_kind']}, but adapter_rank is 0: there is no adapter"
-        if spec.get("quantised_base", "no") != "no":
-            wrong["spec.quantised_base"] = "holds a frozen base, but adapter_rank is 0: all weights are trained"
-    if not wrong and kind == "distill" and spec.get("loss") == "texts" and spec.get("written_by") == "student":
-        wrong["spec.loss"] = "is texts, which are the teacher's: set written_by to teacher, or loss to kl"
-    if not wrong and kind == "evaluate" and spec.get("temperature") == 0 and spec.get("completions_per_prompt", 2) > 1:
-        wrong["spec.temperature"] = "is 0, so all completions of a prompt would be one: set completions_per_prompt to 1"
-    if not wrong and KINDS[kind].needs_rewards:
-        wrong |= _check_rollouts(kind, spec)
-    return wrong or _check_launcher(kind, spec)
-
-
-def _check_launcher(kind: str, spec: dict[str, Any]) -> dict[str, str]:
-    launcher = spec.get("launcher") or ONE
-    if launcher == ONE:
-        if (spec.get("processes") or 1) > 1:
-            return {"spec.processes": f"is {spec['processes']}, but launcher is {ONE}: choose another launcher, such as torchrun"}
-        return {}
-    if kind == "distill" and spec.get("written_by") == "student":
-        return {"spec.launcher": f"is {launcher}, but a student that writes its own completions is one process: choose {ONE}"}
-    if spec.get("quantised_base", "no") != "no" and shards(launcher):
-        return {"spec.launcher": f"is {launcher}, which holds parts of the weights, but a base of four bits stays whole: choose ddp"}
-    if shards(launcher):
-        if not KINDS[kind].may_shard:
-            return {"spec.launcher": f"is {launcher}, but a run of kind {kind} needs the whole model in each process: choose ddp"}
-        if (spec.get("n_heads") or 1) > 1 or spec.get("axes"):
-            return {"spec.launcher": f"is {launcher}, but several heads need the whole model in each process: choose ddp"}
-    return {}
-
-
-def _check_axes(spec: dict[str, Any]) -> dict[str, str]:
-    axes, weights = spec.get("axes") or [], spec.get("axis_weights")
-    if len(set(axes)) < len(axes):
-        return {"spec.axes": f"names {next(axis for axis in axes if axes.count(axis) > 1)!r} twice"}
-    if axes and spec.get("n_heads", 1) > 1:
-        return {"spec.n_heads": f"is {spec['n_heads']}, and there are axes: a head is one of an ensemble or of an axis"}
-    if len(axes) > 1 and spec.get("quantised_base", "no") != "no":
-        return {"spec.quantised_base": "is 4bit, and there are several axes: their heads are made on a base in full"}
-    if weights is not None and (len(weights) != len(axes) or not any(weights)):
-        return {"spec.axis_weights": "needs one weight for each of the axes, not all 0"}
-    return {}
-
-
-def _check_rollouts(kind: str, spec: dict[str, Any]) -> dict[str, str]:
-    options = {**defaults(kind), **{name: value for name, value in spec.items() if value is not None}}
-    n, completions = options.get("num_generations", 1), completions_a_rollout(kind, spec)
-    if completions % n:
-        return {
-            "spec.num_generations": f"is {n}, and a rollout has {completions} completions (per_device_train_batch_size "
-            "times the batches sampled in one go): that must be a multiple of it"
-        }
-    accumulation = options["gradient_accumulation_steps"]
-    if kind == "ppo" and _batches(options) * options["num_iterations"] % accumulation:
-        return {
-            "spec.gradient_accumulation_steps": f"is {accumulation}, it must divide steps_per_generation x num_iterations: "
-            "a step would mix two rollouts"
-        }
-    if kind == "ppo" and options.get("kl_target_nats") and not options["beta"]:
-        return {"spec.kl_target_nats": "adapts beta, which is 0 and would stay so: give beta a first value"}
-    cycle = math.lcm(_batches(options) * options.get("num_iterations", 1), accumulation) // accumulation
-    if options["save_steps"] % cycle:
-        return {
-            "spec.save_steps": f"is {options['save_steps']}, it must be a multiple of {cycle}: one rollout serves so many "
-            "steps, and checkpoints lie between rollouts"
-        }
-    return {}
-
-
-def _batches(options: dict[str, Any]) -> int:
-    return options.get("steps_per_generation") or options["gradient_accumulation_steps"]
-
-
-def completions_a_rollout(kind: str, spec: dict[str, Any]) -> int:
-    """Completions that a recipe trained on rewards samples in one go, on one device."""
-    options = {**defaults(kind), **{name: value for name, value in spec.items() if value is not None}}
-    return options["per_device_train_batch_size"] * _batches(options)
-
-
-def prompts_a_rollout(kind: str, spec: dict[str, Any]) -> int:
-    """Prompts that must be there at least. `spec` has been checked."""
-    if not KINDS[kind].needs_rewards:
-        return 1
-    return completions_a_rollout(kind, spec) // {**defaults(kind), **spec}.get("num_generations", 1)

@@ -12,7 +12,7 @@ from training.endpoints.services import wrong_use_of
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
 from training.registry.terms import why_not_accepted
-from training.runs.catalogue import KINDS, check_spec, makes_adapter, prompts_a_rollout
+from training.runs.catalogue import KINDS, makes_adapter
 from training.runs.errors import BadSpec
 from training.runs.explaining import ASKED_BY, check_asked
 from training.runs.folder import count_prompts_to_train_on, prompts_to_sample
@@ -21,6 +21,7 @@ from training.runs.learnable import why_nothing_to_learn, why_nothing_to_read
 from training.runs.parts import PARTS
 from training.runs.planning import Plan, plan_run, why_model_unfit
 from training.runs.rewards import check_rewards
+from training.runs.specs import check_spec, prompts_a_rollout
 
 OTHER_MODELS = ("teacher", "reference")
 

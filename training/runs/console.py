@@ -14,7 +14,7 @@ from labeling.projects.console_access import console_page, keyset_page, show
 from labeling.projects.models import Project
 from training.endpoints.models import Endpoint
 from training.runs import services
-from training.runs.catalogue import KINDS, RUN_DEFAULTS, defaults
+from training.runs.catalogue import KINDS, defaults
 from training.runs.comparing import MOST_RUNS, curves_of, differences, figures_beside, share_of_data
 from training.runs.console_explain import explanation_shown
 from training.runs.curves import metric_rows
@@ -23,6 +23,7 @@ from training.runs.errors import RunError
 from training.runs.estimates_shown import against, in_words
 from training.runs.launchers import batch_of
 from training.runs.models import Run, RunEvent
+from training.runs.options import RUN_DEFAULTS
 from training.runs.selectors import runs_visible_to
 
 LOG_EVENTS = 200

@@ -23,10 +23,11 @@ from training.endpoints.models import Endpoint
 from training.endpoints.services import reach, recipe_options
 from training.registry.models import ModelVersion
 from training.registry.services import folder_of
-from training.runs.catalogue import KINDS, RUN_DEFAULTS, defaults, view_of
+from training.runs.catalogue import KINDS, defaults, view_of
 from training.runs.explaining import rows_to_explain
 from training.runs.learnable import PREFERENCE
 from training.runs.models import Run
+from training.runs.options import RUN_DEFAULTS
 from training.runs.parts import PARTS
 from training.runs.reported import REPORTED, rows_by_axis, rows_to_report_on
 from training.runs.rewards import rewards_of

@@ -16,8 +16,9 @@ from training.endpoints.models import Endpoint
 from training.registry.models import ModelVersion
 from training.registry.selectors import models_of
 from training.registry.terms import terms_to_accept
-from training.runs.catalogue import KINDS, LAUNCH_OPTIONS, RUN_DEFAULTS, Option, defaults
+from training.runs.catalogue import KINDS, defaults
 from training.runs.learnable import PREFERENCE
+from training.runs.options import LAUNCH_OPTIONS, RUN_DEFAULTS, Option
 from training.runs.rewards import axes_of, why_no_caution
 from training.sampling.reward_rules import FORMATS
 

@@ -17,11 +17,13 @@ from training.registry.models import ModelVersion
 from training.registry.selectors import lineage_of
 from training.registry.services import register_base_model, register_trained_model
 from training.registry.terms import accept_terms, terms_hash
-from training.runs.catalogue import KINDS, MAX_PREAMBLE, check_spec, defaults, makes_adapter
+from training.runs.catalogue import KINDS, defaults, makes_adapter
 from training.runs.errors import BadSpec
 from training.runs.folder import write_inputs
 from training.runs.models import Run
+from training.runs.options import MAX_PREAMBLE
 from training.runs.services import claim_next_run, create_run
+from training.runs.specs import check_spec
 from training.runs.watch import watch_run
 
 PREAMBLE = "Answer kindly.\nIn one: sentence, {{ name }} – 'quoted' # not a comment"

@@ -22,12 +22,14 @@ from tests import factories
 from tests.waiting import wait_until
 from training.registry.models import ModelVersion
 from training.runs import joining, launchers
-from training.runs.catalogue import KINDS, RUN_DEFAULTS, check_spec
+from training.runs.catalogue import KINDS
 from training.runs.doctor import examine_launchers
 from training.runs.errors import BadSpec
 from training.runs.folder import run_folder, write_inputs
 from training.runs.models import Run
+from training.runs.options import RUN_DEFAULTS
 from training.runs.services import claim_next_run, create_run
+from training.runs.specs import check_spec
 from training.runs.subprocesses import end_all, running, start
 from training.runs.watch import watch_run
 
@@ -112,8 +114,10 @@ def test_what_the_machine_lacks_is_said_before_anything_starts(monkeypatch, gpus
 @pytest.mark.parametrize(
     ("kind", "spec", "field", "said"),
     [
-        ("grpo", {"launcher": "torchrun"}, "launcher", "is not for a run of kind grpo, which is one process"),
+        ("evaluate", {"launcher": "torchrun"}, "launcher", "is not for a run of kind evaluate, which is one process"),
         ("reward_head", {"processes": 2}, "processes", "is not for a run of kind reward_head"),
+        ("grpo", {"launcher": "fsdp2"}, "launcher", "needs the whole model in each process: choose ddp"),
+        ("grpo", {"launcher": "torchrun", "processes": 3, "num_generations": 5}, "num_generations", "24 completions (per_device"),
         ("dpo", {"launcher": "horovod"}, "launcher", "must be one of: one, torchrun, ddp"),
         ("dpo", {"processes": 4}, "processes", "is 4, but launcher is one"),
         ("dpo", {"launcher": "torchrun", "processes": 0}, "processes", "between 1 and 64"),
@@ -128,7 +132,7 @@ def test_a_launcher_that_cannot_be_is_refused_by_name(kind, spec, field, said):
     assert said in check_spec(kind, spec)[f"spec.{field}"]
 
 
-@pytest.mark.parametrize("kind", ["dpo", "sft", "kto", "reward", "distill"])
+@pytest.mark.parametrize("kind", ["dpo", "sft", "kto", "reward", "distill", "grpo", "rloo", "ppo"])
 def test_these_kinds_take_several_processes_and_their_recipes_never_hear_of_it(kind):
     spec = {"launcher": "torchrun", "processes": 4, "keep_checkpoints": True}
     assert check_spec(kind, spec) == {}
@@ -143,7 +147,7 @@ def test_gpus_are_refused_where_web_and_worker_share_a_machine_without(project, 
         create_run(**wanted)
     assert "this machine has no GPU" in refused.value.fields["spec.launcher"]
     settings.REDIS_URL = "redis://elsewhere"  # the worker may be on another machine: it says so itself
-    monkeypatch.setattr("training.runs.services._enqueue", lambda run: None)
+    monkeypatch.setattr("training.runs.services.JOBS.enqueue", lambda run: None)
     run = create_run(**wanted)
     watch_run(claim_next_run(owner="test"))
     run.refresh_from_db()
