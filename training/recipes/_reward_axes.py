@@ -16,21 +16,6 @@ from training.recipes._statistics import clustered_correlation, proportion
 PREFERENCE = "preference"  # the axis of pairs that don't say which: which one people prefer altogether
 
 
-class OnOwnAxis:
-    """A model with a head for each axis, called as one with a single head: each text gets the reward of its pair's axis.
-
-    `axis` holds the place of each pair's axis; the texts are all chosen and then all rejected.
-    """
-
-    def __init__(self, model: torch.nn.Module, axis: torch.Tensor) -> None:
-        self.model, self.axis = model, axis.long()
-
-    def __call__(self, **inputs: Any) -> Any:
-        outputs = self.model(**inputs)
-        outputs.logits = of_own_axis(outputs.logits, self.axis)
-        return outputs
-
-
 def of_own_axis(rewards: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
     """Of rewards (2 pairs, axes), chosen before rejected, those of each pair's own axis, of shape (2 pairs, 1)."""
     return rewards.gather(1, axis.long().repeat(2)[:, None])

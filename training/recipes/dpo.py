@@ -32,7 +32,9 @@ from training.recipes._data import (
     normalise_weights,
     read_manifest,
 )
+from training.recipes._evaluations import KeepsEvaluation
 from training.recipes._order import ByLength, GroupByLength
+from training.recipes._padding import SparesPadding
 from training.recipes._reference import after_forwards, save_policy
 from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._samples import ShowArguments, to_show
@@ -75,15 +77,14 @@ class PairWeights:
         return self.collator(examples) | {"weight": torch.tensor([float(example["weight"]) for example in examples])}
 
 
-class PairDPOTrainer(ByLength, DPOTrainer):
+class PairDPOTrainer(KeepsEvaluation, SparesPadding, ByLength, DPOTrainer):
     """DPOTrainer in which a pair's weight multiplies its gradient, and which keeps the margin of each pair.
 
     TRL averages the pairs' losses inside one long method. Each pair's loss depends on the parameters only
     through its own rows of `outputs.log_probs`, so scaling the gradient of those rows is the same as
     weighting the loss, for every loss type but `aot` (which mixes pairs; `sft` is weighted by its tokens).
 
-    `eval_margins` holds beta times the difference of implicit rewards, chosen minus rejected, of each pair
-    evaluated since it was last cleared, in order: TRL logs means of batches, an interval needs the pairs.
+    `kept` holds beta times the difference of implicit rewards, chosen minus rejected, of each pair.
 
     Leans on four things of TRL 1.16: `_signature_columns`; `data_collator`; a model output with `log_probs`
     of shape (2 x pairs, tokens), chosen before rejected, 0 outside the completions; the policy's forward
@@ -93,7 +94,6 @@ class PairDPOTrainer(ByLength, DPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.data_collator = PairWeights(self.data_collator)
-        self.eval_margins: list[float] = []
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -123,7 +123,7 @@ class PairDPOTrainer(ByLength, DPOTrainer):
             else:
                 reference = log_probs[1]
             chosen, rejected = (log_probs[0] - reference).chunk(2)
-            self.eval_margins += self.accelerator.gather_for_metrics(self.beta * (chosen - rejected)).tolist()
+            self.kept += self.accelerator.gather_for_metrics(self.beta * (chosen - rejected)).tolist()
         return loss
 
 
@@ -176,9 +176,8 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
 
     metrics, figures = last_metrics(trainer) | output.metrics, {}
     if held_out is not None:
-        trainer.eval_margins.clear()
-        metrics |= trainer.evaluate()
-        margins, groups = trainer.eval_margins, trainer.eval_dataset["group_id"]
+        metrics |= trainer.evaluate_at_the_end()
+        margins, groups = trainer.kept, trainer.eval_dataset["group_id"]
         right = [(margin > 0) + (margin == 0) / 2 for margin in margins]
         figures = {"rewards/accuracies": proportion(right, groups), "rewards/margins": mean(margins, groups)}
     save_policy(trainer, args.run_dir / "model", is_writer=run_log.is_writer)

@@ -37,6 +37,8 @@ from training.recipes._data import (
     short_enough,
     unpair,
 )
+from training.recipes._evaluations import KeepsEvaluation
+from training.recipes._padding import SparesPadding
 from training.recipes._reference import after_forwards, save_policy
 from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._samples import ShowArguments, to_show
@@ -73,19 +75,12 @@ class KTOSettings(SmallMachine, KTOConfig):
         super().__post_init__()
 
 
-class RowKTOTrainer(KTOTrainer):
-    """KTOTrainer that keeps the implied reward of each row it evaluates: TRL logs means of batches.
-
-    `eval_rewards` holds beta times the log-ratio of policy and reference, of each row evaluated since it was last
-    cleared, in order.
+class RowKTOTrainer(KeepsEvaluation, SparesPadding, KTOTrainer):
+    """KTOTrainer that keeps the implied reward of each row it evaluates: beta times the log-ratio of policy and reference.
 
     Leans on two things of TRL 1.16: model outputs with `log_probs` of shape (rows, tokens), 0 outside the completions;
     and the order of forwards, policy before reference, in each the mismatched rows, where there are any, before the rows.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.eval_rewards: list[float] = []
 
     def compute_loss(
         self,
@@ -107,7 +102,7 @@ class RowKTOTrainer(KTOTrainer):
         of_rows = log_probs[1::2] if self.calculate_KL else log_probs
         reference = inputs["ref_logps"] if self.precompute_ref_logps else of_rows[1]
         rewards = self.beta * (of_rows[0] - reference.to(of_rows[0]))
-        self.eval_rewards += self.accelerator.gather_for_metrics(rewards).tolist()
+        self.kept += self.accelerator.gather_for_metrics(rewards).tolist()
         return loss
 
 
@@ -205,9 +200,8 @@ def main(args: KTOArguments, config: KTOSettings) -> None:
 
     metrics, figures = last_metrics(trainer) | output.metrics, {}
     if held_out is not None:
-        trainer.eval_rewards.clear()
-        metrics |= trainer.evaluate()
-        rewards, labels, groups = trainer.eval_rewards, trainer.eval_dataset["label"], trainer.eval_dataset["group_id"]
+        metrics |= trainer.evaluate_at_the_end()
+        rewards, labels, groups = trainer.kept, trainer.eval_dataset["label"], trainer.eval_dataset["group_id"]
         figures = {
             "rewards/auc": area_under_curve(rewards, labels, groups),
             "rewards/margins": difference_of_means(rewards, labels, groups),

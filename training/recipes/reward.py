@@ -22,6 +22,7 @@ from typing import Any
 from training.recipes import _environment  # noqa: F401  first: the libraries below read what it sets
 
 # isort: split
+import numpy
 import torch
 from datasets import Dataset
 from peft import TaskType
@@ -36,8 +37,10 @@ from training.recipes._adapters import (
     new_adapter,
 )
 from training.recipes._data import load_preferences, normalise_weights, read_manifest
+from training.recipes._evaluations import KeepsEvaluation
 from training.recipes._order import ByLength, GroupByLength
-from training.recipes._reward_axes import OnOwnAxis, check_axes, describe_axes, of_own_axis, place_axes
+from training.recipes._padding import SparesPadding
+from training.recipes._reward_axes import check_axes, describe_axes, of_own_axis, place_axes
 from training.recipes._reward_heads import (
     bootstrap_weights,
     collapse_ensemble,
@@ -45,7 +48,6 @@ from training.recipes._reward_heads import (
     describe_ensemble,
     load_with_heads,
     refuse_sharding,
-    rewards_of_heads,
 )
 from training.recipes._reward_report import headlines, reward_report, write_predictions
 from training.recipes._runlog import RunLog, launch, resume_from
@@ -104,8 +106,10 @@ class PairColumns:
         return batch
 
 
-class PairRewardTrainer(ByLength, RewardTrainer):
+class PairRewardTrainer(KeepsEvaluation, SparesPadding, ByLength, RewardTrainer):
     """RewardTrainer whose loss knows the pairs' weights, ties, soft labels and axes.
+
+    `kept` holds of each pair the rewards by every head, chosen before rejected, in logits.
 
     Leans on three things of TRL 1.16: the list `_signature_columns`, `data_collator`, and chosen before
     rejected in the batch. The logged `accuracy` and `margin` are TRL's own, over all pairs alike.
@@ -132,7 +136,15 @@ class PairRewardTrainer(ByLength, RewardTrainer):
         margin = inputs.get("margin", torch.zeros_like(weight))
         if "margin" in inputs and head_weight.shape[1] > 1:
             inputs["margin"] = margin[:, None]
-        called = OnOwnAxis(model, axis) if self.has_axes else model
+        heads: list[torch.Tensor] = []
+
+        def called(**arguments: Any) -> Any:
+            outputs = model(**arguments)
+            heads.append(outputs.logits)
+            if self.has_axes:
+                outputs.logits = of_own_axis(outputs.logits, axis)
+            return outputs
+
         _, outputs = super().compute_loss(called, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         chosen, rejected = outputs.logits.float().chunk(2)
         loss = torch.stack([
@@ -141,6 +153,9 @@ class PairRewardTrainer(ByLength, RewardTrainer):
         ]).mean()  # fmt: skip
         if self.args.center_rewards_coefficient is not None:
             loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
+        if not model.training:
+            of_pairs = torch.stack(heads[0].float().chunk(2), dim=1)
+            self.kept += self.accelerator.gather_for_metrics(of_pairs).tolist()
         return (loss, outputs) if return_outputs else loss
 
 
@@ -167,27 +182,6 @@ def prepare(dataset: Dataset, *, use_margin: bool) -> tuple[Dataset, bool]:
     if use_margin and complete and any(margins):
         return dataset.add_column("margin", margins), True
     return dataset, False
-
-
-@torch.no_grad()
-def rewards_of_pairs(trainer: PairRewardTrainer) -> tuple[list[float], list[float]]:
-    """Rewards of chosen and of rejected for each pair of the prepared evaluation set, in its order, in logits.
-
-    Of several axes each pair's own, of several heads the mean, as it is saved.
-    """
-    trainer.model.eval()
-    chosen: list[float] = []
-    rejected: list[float] = []
-    for batch in trainer.get_eval_dataloader():
-        batch = trainer._prepare_inputs(batch)
-        with trainer.compute_loss_context_manager():
-            rewards = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        rewards = of_own_axis(rewards, batch["axis"]) if trainer.has_axes else rewards
-        both = torch.stack(rewards.float().mean(dim=-1).chunk(2), dim=1)
-        for one, other in trainer.accelerator.gather_for_metrics(both).tolist():
-            chosen.append(one)
-            rejected.append(other)
-    return chosen, rejected
 
 
 def main(args: RewardArguments, config: RewardSettings) -> None:
@@ -247,8 +241,12 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
 
     metrics, figures, report = dict(output.metrics), {}, None
     if held_out is not None and len(trainer.eval_dataset):
-        metrics |= trainer.evaluate()
-        chosen, rejected = rewards_of_pairs(trainer)
+        metrics |= trainer.evaluate_at_the_end()
+        by_head = numpy.asarray(trainer.kept)  # (pairs, 2, heads)
+        # Of several axes each pair's own, of several heads the mean, as it is saved.
+        own = trainer.eval_dataset["axis"] if trainer.has_axes else None
+        of_pairs = by_head.mean(axis=2) if own is None else by_head[numpy.arange(len(by_head)), :, numpy.asarray(own, dtype=int)]
+        chosen, rejected = of_pairs.T.tolist()
         numbers = trainer.eval_dataset["row"]
         rows = dataset["eval"].select(numbers)
         decided = [index for index, tie in enumerate(rows["tie"]) if not tie]
@@ -263,11 +261,11 @@ def main(args: RewardArguments, config: RewardSettings) -> None:
                 args.run_dir / "predictions.jsonl", rows, chosen, rejected, numbers=numbers, seed=config.seed
             )
         if n_outputs > 1:
-            of_chosen, of_rejected = rewards_of_heads(trainer, trainer.eval_dataset)
+            differences = by_head[:, 0] - by_head[:, 1]
             if is_ensemble:
-                figures |= describe_ensemble((of_chosen - of_rejected)[decided], groups)
+                figures |= describe_ensemble(differences[decided], groups)
             else:
-                report["axes"] = describe_axes(args.axes, args.shares, rows, chosen, rejected, of_chosen - of_rejected)
+                report["axes"] = describe_axes(args.axes, args.shares, rows, chosen, rejected, differences)
                 figures |= {f"accuracy_on/{row['name']}": row["accuracy"] for row in report["axes"]["rows"]}
     beside: Ensemble | Axes | None = None
     if is_ensemble:

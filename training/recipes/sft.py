@@ -23,6 +23,7 @@ from trl import SFTConfig, SFTTrainer
 from training.recipes._adapters import PolicyArguments, load_start
 from training.recipes._data import DatasetError, load_supervised, read_manifest, short_enough
 from training.recipes._order import ByLength, GroupByLength
+from training.recipes._padding import SparesPadding
 from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._samples import ShowArguments, to_show
 from training.recipes._settings import SmallMachine, settle
@@ -80,7 +81,7 @@ def prepare(dataset: Dataset, args: SFTArguments, tokenizer: Any, max_length: in
     return kept, Counter(wanted["source"]) - Counter(kept["source"])
 
 
-class TextSFTTrainer(ByLength, SFTTrainer):
+class TextSFTTrainer(SparesPadding, ByLength, SFTTrainer):
     """TRL's trainer, whose batches have texts of about the same length."""
 
 
