@@ -1,5 +1,6 @@
 """The LoRA reward model, and what our trainer leans on in TRL."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from tests.recipes.conftest import RunFolder, assistant, planted_rows, read_result
+from training.recipes._runlog import read_events
 from training.recipes.reward import PairRewardTrainer, RewardArguments, RewardSettings, main, pair_loss
+from training.sampling.reward_models import RewardModels, inspect_reward_model
 
 
 def settings(**changes: object) -> RewardSettings:
@@ -44,6 +47,23 @@ def test_margins_are_used_when_every_winner_has_one(run_folder: RunFolder, tiny_
     assert result["dataset"]["margin_used"] is True
     assert result["dataset"]["n_train_ties"] == 1
     assert result["figures"] == {}
+
+
+def test_the_figures_are_those_of_the_saved_model_and_the_last_evaluation_stands(run_folder: RunFolder, tiny_model: Path) -> None:
+    folder = run_folder()
+    main(
+        RewardArguments(run_dir=folder, model=str(tiny_model), adapter_rank=4),
+        settings(eval_strategy="steps", eval_steps=1, learning_rate=1e-2),
+    )
+    result = read_result(folder)
+    evaluated = [event["step"] for event in read_events(folder) if event["type"] == "metric" and "eval_loss" in event["metrics"]]
+    assert evaluated == [1, 2]  # and not once more at the end
+    rows = [json.loads(line) for line in (folder / "dataset" / "eval.jsonl").read_text().splitlines()]
+    model = RewardModels(dtype=torch.float32).add(inspect_reward_model(folder / "model"))
+    prompts = [row["prompt"] for row in rows]
+    scored = [model.score(prompts, [row[side][0]["content"] for row in rows]) for side in ("chosen", "rejected")]
+    margins = [first - second for first, second in zip(*scored, strict=True)]
+    assert result["figures"]["margin"]["value"] == pytest.approx(sum(margins) / len(margins), abs=1e-4)
 
 
 def test_pair_loss_by_hand() -> None:

@@ -116,13 +116,13 @@ def steps_of(options: Options, rows: int) -> int:
     return max(1, math.ceil(math.ceil(rows / a_step) * (options.get("num_train_epochs") or 1)))
 
 
-def _offline(options: Options, data: Data, assumed: Assumed, *, texts_a_row: int, frozen_passes: float) -> Effort:
+def _offline(options: Options, data: Data, assumed: Assumed, *, texts_a_row: int, frozen_passes: float, evaluations: int = 1) -> Effort:
     """Training on rows of a snapshot. `frozen_passes` are forward passes of each trained token beside those that learn."""
     longest, lengths = options.get("max_length"), data.lengths
     accumulation = options.get("gradient_accumulation_steps") or 1
     batch = options["per_device_train_batch_size"]
     a_text = padded(lengths.texts, batch * texts_a_row, longest=longest, assumed=assumed, uncertainty=lengths.uncertainty)
-    if options.get("group_by_length"):
+    if options.get("group_by_length") or options.get("on_cpu"):  # there each text is read without its padding
         a_text = min(a_text, mean(lengths.texts, longest) * 1.1 or a_text)
     rows = n_fitting(data.n_train, lengths.texts, longest)
     steps = steps_of(options, rows)
@@ -131,15 +131,15 @@ def _offline(options: Options, data: Data, assumed: Assumed, *, texts_a_row: int
         seen = max(1, min(seen, math.ceil(rows * (options.get("num_train_epochs") or 1))))
     n_eval = min(data.n_eval, options.get("max_eval_pairs") or options.get("max_eval_rows") or data.n_eval)
     answer = max(1.0, a_text - mean(lengths.prompts)) if lengths.prompts else a_text / 2
-    trained, evaluated = seen * texts_a_row * a_text, n_eval * texts_a_row * a_text
+    trained, evaluated = seen * texts_a_row * a_text, evaluations * n_eval * texts_a_row * a_text
     shown = options.get("sample_every_steps") or 0
     learning = learning_passes(options, assumed)
     return Effort(
         steps=steps,
         rows=rows,
-        passes=trained * (learning + frozen_passes) + evaluated * 2 * (1 + min(1.0, frozen_passes)),
-        heads=answer / a_text * (trained * (3 + frozen_passes) + evaluated * 2),
-        batches=(steps * accumulation) * (learning + frozen_passes) + n_eval / batch * 2,
+        passes=trained * (learning + frozen_passes) + evaluated * (1 + min(1.0, frozen_passes)),
+        heads=answer / a_text * (trained * (3 + frozen_passes) + evaluated),
+        batches=(steps * accumulation) * (learning + frozen_passes) + evaluations * n_eval / batch,
         written=((options.get("sample_tokens", 32) * (steps // shown), SHOWN_COMPLETIONS),) if shown else (),
         batch_tokens=batch * texts_a_row * a_text,
         scored_tokens=batch * texts_a_row * answer,
@@ -155,7 +155,7 @@ def learning_passes(options: Options, assumed: Assumed) -> float:
 
 
 def sft(options: Options, data: Data, assumed: Assumed) -> Effort:
-    return _offline(options, data, assumed, texts_a_row=1, frozen_passes=0)
+    return _offline(options, data, assumed, texts_a_row=1, frozen_passes=0, evaluations=2)  # before and after
 
 
 def dpo(options: Options, data: Data, assumed: Assumed) -> Effort:
@@ -320,7 +320,7 @@ EFFORTS: dict[str, Callable[[Options, Data, Assumed], Effort]] = {
 
 def effort_of(kind: str, options: Options, data: Data, assumed: Assumed) -> Effort:
     """`options` are those of the recipe with its defaults; also `reward_models`, how many there are, `other_model`, whether
-    there is one, and `world`, how many processes train.
+    there is one, `world`, how many processes train, and `on_cpu`.
     """
     return EFFORTS[kind](options, data, assumed)
 

@@ -78,6 +78,7 @@ def estimate(
     Without a machine there is no time, and memory is that of a processor.
     """
     facts = machine or {}
+    options = _on(facts, options)
     low, high = (effort_of(kind, options, data, assumed) for assumed in (WELL, BADLY))
     memory = _ordered(_device_bytes(kind, options, model, low, facts, WELL), _device_bytes(kind, options, model, high, facts, BADLY))
     said = [run for run in past if run.said_seconds > 0 and run.took_seconds > 0]
@@ -100,14 +101,18 @@ def estimate(
 
 def least_bytes(kind: str, *, options: Options, model: ModelFacts, data: Data, machine: dict[str, Any]) -> float:
     """Memory that the run needs at the very least where the model is computed: on a GPU, or in the machine's own memory."""
-    effort = effort_of(kind, options, data, WELL)
+    effort = effort_of(kind, _on(machine, options), data, WELL)
     return _device_bytes(kind, options, model, effort, machine, WELL)
 
 
 def likely_bytes(kind: str, *, options: Options, model: ModelFacts, data: Data, machine: dict[str, Any]) -> float:
     """The same as is likely."""
-    most = _device_bytes(kind, options, model, effort_of(kind, options, data, BADLY), machine, BADLY)
+    most = _device_bytes(kind, options, model, effort_of(kind, _on(machine, options), data, BADLY), machine, BADLY)
     return _ordered(least_bytes(kind, options=options, model=model, data=data, machine=machine), most).likely
+
+
+def _on(machine: dict[str, Any], options: Options) -> dict[str, Any]:
+    return {**options, "on_cpu": not machine.get("gpus")}
 
 
 def memory_of(machine: dict[str, Any]) -> float:

@@ -3,7 +3,7 @@
 import pytest
 
 from training.runs.catalogue import KINDS, defaults
-from training.runs.efforts import EFFORTS, Data, Lengths, padded
+from training.runs.efforts import EFFORTS, Data, Lengths, effort_of, padded
 from training.runs.estimates import BADLY, WELL, Past, Range, estimate, least_bytes, memory_of
 from training.runs.suggesting import defaults_for
 from training.sampling.model_facts import ModelFacts
@@ -122,6 +122,12 @@ def test_padding_counts_by_the_longest_of_a_batch():
     assert padded([10, 20, 900], 1, longest=100, assumed=WELL) == pytest.approx(15)
     assert padded([100], 1, longest=None, assumed=BADLY, uncertainty=0.4) == pytest.approx(140)
     assert Range(1, 4).likely == 2 and Range(0, 4).likely == 2
+
+
+def test_a_processor_reads_no_padding():
+    data, options = Data(n_train=64, lengths=Lengths((20,), (40, 240))), defaults("dpo") | {"group_by_length": False}
+    there, here = (effort_of("dpo", options | {"on_cpu": on_cpu}, data, WELL) for on_cpu in (False, True))
+    assert here.steps == there.steps and here.passes < 0.65 * there.passes
 
 
 def test_the_defaults_stay_where_they_fit():
