@@ -5,7 +5,8 @@ adapter: the reference model is the policy with its adapter off.
 
 What reaches the loss: each pair's `weight` multiplies its gradient (`PairDPOTrainer`; the logged loss is
 not weighted). DPO has no ties: they are dropped and counted, or with `ties: both_ways` enter once in
-either direction at half weight, which is a soft label of one half. `margin` is not used.
+either direction at half weight, which is a soft label of one half. `margin` is not used. Labels that may be wrong are
+smoothed, each pair by its own share (`_smoothing.py`).
 
 Run: accelerate launch -m training.recipes.dpo --config runs/42/spec.yaml --run_dir runs/42
 """
@@ -39,6 +40,7 @@ from training.recipes._reference import after_forwards, save_policy
 from training.recipes._runlog import RunLog, launch, resume_from
 from training.recipes._samples import ShowArguments, to_show
 from training.recipes._settings import SmallMachine, settle
+from training.recipes._smoothing import check_smoothing, either_wrong, smoothing_of
 from training.recipes._statistics import mean, proportion
 from training.sampling.model_files import hash_model
 from training.sampling.tokenizing import load_tokenizer
@@ -51,6 +53,9 @@ class DPOArguments(ShowArguments, PolicyArguments):
     """Arguments of the DPO recipe; everything else is TRL's `DPOConfig`."""
 
     ties: str = field(default="drop", metadata={"help": "drop, or both_ways at half weight each"})
+    smoothing_from: str = field(
+        default="none", metadata={"help": "how likely a pair's label is wrong: none, agreement (of those who judged it), or soft_label"}
+    )
     max_pairs_per_group: int | None = field(
         default=None, metadata={"help": "train on the clearest pairs of each ranking only; default all"}
     )
@@ -67,14 +72,17 @@ class DPOSettings(SmallMachine, GroupByLength, DPOConfig):
     max_length: int | None = 512
 
 
-class PairWeights:
-    """A collator that adds the pairs' `weight` to what TRL's own collator makes."""
+class PairColumns:
+    """A collator that adds COLUMNS of the pairs to what TRL's own collator makes."""
+
+    COLUMNS = ("weight", "smoothing")
 
     def __init__(self, collator: Callable[[list[dict]], dict[str, Any]]) -> None:
         self.collator = collator
 
     def __call__(self, examples: list[dict]) -> dict[str, Any]:
-        return self.collator(examples) | {"weight": torch.tensor([float(example["weight"]) for example in examples])}
+        columns = {name: torch.tensor([float(example[name]) for example in examples]) for name in self.COLUMNS}
+        return self.collator(examples) | columns
 
 
 class PairDPOTrainer(KeepsEvaluation, SparesPadding, ByLength, DPOTrainer):
@@ -83,6 +91,9 @@ class PairDPOTrainer(KeepsEvaluation, SparesPadding, ByLength, DPOTrainer):
     TRL averages the pairs' losses inside one long method. Each pair's loss depends on the parameters only
     through its own rows of `outputs.log_probs`, so scaling the gradient of those rows is the same as
     weighting the loss, for every loss type but `aot` (which mixes pairs; `sft` is weighted by its tokens).
+
+    `label_smoothing` and a pair's own `smoothing` hold in training for `sigmoid` (conservative DPO), which TRL does not
+    smooth, and for `robust`; `eval_loss` is that of the labels as they are, so that runs compare.
 
     `kept` holds beta times the difference of implicit rewards, chosen minus rejected, of each pair.
 
@@ -93,11 +104,11 @@ class PairDPOTrainer(KeepsEvaluation, SparesPadding, ByLength, DPOTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.data_collator = PairWeights(self.data_collator)
+        self.data_collator = PairColumns(self.data_collator)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        self._signature_columns = list(dict.fromkeys([*self._signature_columns, "weight"]))
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *PairColumns.COLUMNS]))
 
     def compute_loss(
         self,
@@ -106,25 +117,37 @@ class PairDPOTrainer(KeepsEvaluation, SparesPadding, ByLength, DPOTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
-        """TRL's loss; its gradient is that of the weighted loss."""
+        """TRL's loss, smoothed; its gradient is that of the weighted loss."""
         rows = inputs.pop("weight").repeat(2)[:, None]
+        smoothing = either_wrong(inputs.pop("smoothing"), self.args.label_smoothing)
         log_probs: list[torch.Tensor] = []
 
         def watch(module: torch.nn.Module, arguments: object, output: Any) -> None:
-            log_probs.append(output.log_probs.detach().float().sum(dim=1))
+            log_probs.append(output.log_probs.float().sum(dim=1))
             if output.log_probs.requires_grad:
                 output.log_probs.register_hook(lambda gradient: gradient * rows.to(gradient))
 
+        if "robust" in self.loss_types:
+            self.label_smoothing = smoothing if model.training else 0.0  # what TRL reads
         with after_forwards(self, model, watch):
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.precompute_ref_logps:
+            reference = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
+        else:
+            reference = log_probs[1].detach()
+        chosen, rejected = (log_probs[0] - reference).chunk(2)
+        margins = self.beta * (chosen - rejected)
         if not model.training:
-            if self.precompute_ref_logps:
-                reference = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
-            else:
-                reference = log_probs[1]
-            chosen, rejected = (log_probs[0] - reference).chunk(2)
-            self.kept += self.accelerator.gather_for_metrics(self.beta * (chosen - rejected)).tolist()
+            self.kept += self.accelerator.gather_for_metrics(margins).tolist()
+        elif smoothing.any() and "sigmoid" in self.loss_types:
+            # -log sigmoid(-margin) is margin more than -log sigmoid(margin), so this is a mixture of the two.
+            share = self.loss_weights[self.loss_types.index("sigmoid")]
+            loss = _plus(loss, share * (smoothing * margins).mean())
         return loss
+
+
+def _plus(loss: Any, more: torch.Tensor) -> Any:
+    return (loss[0] + more, *loss[1:]) if isinstance(loss, tuple) else loss + more
 
 
 def prepare(dataset: Dataset, args: DPOArguments) -> tuple[Dataset, dict[str, int]]:
@@ -134,9 +157,10 @@ def prepare(dataset: Dataset, args: DPOArguments) -> tuple[Dataset, dict[str, in
     if args.max_pairs_per_group:
         decided = clearest_pairs(decided, args.max_pairs_per_group)
     counts = {"n_train_ties": n_ties, "n_train_set_aside": len(dataset) - n_ties - len(decided)}
+    decided = decided.add_column("smoothing", smoothing_of(decided, args.smoothing_from))
     if args.ties == "both_ways" and n_ties:
         ties = dataset.select([index for index, tie in enumerate(dataset["tie"]) if tie])
-        ties = ties.map(lambda row: {"weight": row["weight"] / 2})
+        ties = ties.map(lambda row: {"weight": row["weight"] / 2}).add_column("smoothing", [0.0] * len(ties))
         swapped = ties.map(lambda row: {"chosen": row["rejected"], "rejected": row["chosen"]})
         decided = concatenate_datasets([decided, ties, swapped])
     elif args.ties not in ("drop", "both_ways"):
@@ -150,13 +174,17 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
     """Train and evaluate one policy in `args.run_dir`."""
     run_log = RunLog(args.run_dir, kind=KIND, seed=config.seed)
     settle(config, args.run_dir)
+    check_smoothing(args.smoothing_from, config)
     dataset = load_preferences(args.run_dir / "dataset")
     tokenizer = load_tokenizer(args.model)
     train, counts = prepare(dataset["train"], args)
     if n_cut := count_longer_pairs(train, tokenizer, config.max_length):
         run_log.status("pairs_cut", reason=f"longer than max_length ({config.max_length} tokens): their end is not learnt from", train=n_cut)
     counts["n_train_cut"] = n_cut
-    held_out = drop_ties(dataset["eval"]).remove_columns(["margin", "tie", "soft_label"]) if "eval" in dataset else None
+    held_out = None
+    if "eval" in dataset:
+        held_out = drop_ties(dataset["eval"]).remove_columns(["margin", "tie", "soft_label"])
+        held_out = held_out.add_column("smoothing", [0.0] * len(held_out))
     if not held_out:
         held_out, config.eval_strategy = None, "no"
     elif args.max_eval_pairs and len(held_out) > args.max_eval_pairs:
@@ -190,6 +218,7 @@ def main(args: DPOArguments, config: DPOSettings) -> None:
             # Pairs whose prompt alone fills max_length have no completion left to learn from.
             "n_train_dropped": len(train) - len(trainer.train_dataset),
             **counts,
+            "mean_smoothing": float(either_wrong(torch.tensor(train["smoothing"]), config.label_smoothing).mean()),
             "manifest": read_manifest(args.run_dir / "dataset"),
         },
         base_model={"path": args.model, "hash": hash_model(args.model)},

@@ -170,7 +170,11 @@ KINDS: dict[str, Kind] = {
                 str, "losses to mix", choices=("sigmoid", "sft", "ipo", "hinge", "robust", "apo_zero"), is_list=True
             ),
             "loss_weights": Option(float, "weight of each loss", 0.0, 100.0, is_list=True),
-            "label_smoothing": Option(float, "share of labels held to be wrong", 0.0, 0.5),
+            "label_smoothing": Option(float, "share of labels held to be wrong; losses sigmoid and robust", 0.0, 0.49),
+            "smoothing_from": Option(
+                str, "how likely each pair's label is wrong: by how far people agreed on it, or by its soft label",
+                choices=("none", "agreement", "soft_label"),
+            ),
             "max_pairs_per_group": Option(int, "keep a ranking's clearest pairs only", 1, 100),
             "max_eval_pairs": Option(int, "evaluate on so many held-out pairs, drawn at random", 1, 1_000_000),
             **OFFLINE_OPTIONS,

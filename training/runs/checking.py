@@ -17,7 +17,7 @@ from training.runs.errors import BadSpec
 from training.runs.explaining import ASKED_BY, check_asked
 from training.runs.folder import count_prompts_to_train_on, prompts_to_sample
 from training.runs.launchers import why_not_here
-from training.runs.learnable import why_nothing_to_learn, why_nothing_to_read
+from training.runs.learnable import why_no_agreement, why_nothing_to_learn, why_nothing_to_read
 from training.runs.parts import PARTS
 from training.runs.planning import Plan, plan_run, why_model_unfit
 from training.runs.rewards import check_rewards
@@ -124,6 +124,8 @@ def check_run(
             wrong["snapshot"] = "belongs to another project"
         elif not bad_options and (missing := why_nothing_to_learn(snapshot, kind, spec)):
             wrong["snapshot"] = missing
+        elif disagreed := why_no_agreement(snapshot, spec):
+            wrong["spec.smoothing_from"] = disagreed
     elif known.needs_prompts and not prompts_to_sample(project, inputs).exists():
         wrong["inputs"] = "no prompt fits: import prompts first, or ask for other tags"
     elif known.prompt_splits and not bad_options:

@@ -158,7 +158,12 @@ def write_inputs(run: Run, at_endpoint: dict[str, Any] | None = None) -> Path:
 
 
 def _split_to_report_on(run: Run) -> str | None:
-    """Of a reward model the pairs held out, or those trained on, where there are none and it is cross-validated."""
+    """Of a reward model the pairs held out, or those trained on, where there are none and it is cross-validated.
+
+    Of DPO those trained on, where their labels are smoothed by how far people agreed.
+    """
+    if run.kind == "dpo" and run.spec.get("smoothing_from") == "agreement":
+        return "train"
     if run.kind not in REPORTED or run.snapshot is None:
         return None
     return "eval" if rows_in(run.snapshot, "preference", "eval") else "train"

@@ -29,6 +29,7 @@ MAIN_OPTIONS = {
     "reward": ("axes", "learning_rate", "num_train_epochs", "per_device_train_batch_size", "adapter_rank", "n_heads", *LAUNCH_OPTIONS),
     "dpo": (
         "beta",
+        "smoothing_from",
         "learning_rate",
         "num_train_epochs",
         "per_device_train_batch_size",
@@ -55,13 +56,13 @@ MAIN_OPTIONS = {
         "sample_every_steps",
         *LAUNCH_OPTIONS,
     ),
-    "grpo": ("beta", "learning_rate", "max_steps", "num_generations", "max_completion_length", "adapter_rank"),
-    "rloo": ("beta", "learning_rate", "max_steps", "num_generations", "max_completion_length", "adapter_rank"),
+    "grpo": ("beta", "learning_rate", "max_steps", "num_generations", "max_completion_length", "adapter_rank", *LAUNCH_OPTIONS),
+    "rloo": ("beta", "learning_rate", "max_steps", "num_generations", "max_completion_length", "adapter_rank", *LAUNCH_OPTIONS),
     "merge": ("dtype",),
     "distill": ("preamble", "loss", "written_by", "learning_rate", "max_steps", "max_completion_length", "adapter_rank", *LAUNCH_OPTIONS),
     "gguf": ("quantisation", "max_new_tokens", "max_prompts"),
     "evaluate": ("completions_per_prompt", "temperature", "max_new_tokens", "max_prompts"),
-    "ppo": ("beta", "learning_rate", "max_steps", "num_iterations", "max_completion_length", "adapter_rank"),
+    "ppo": ("beta", "learning_rate", "max_steps", "num_iterations", "max_completion_length", "adapter_rank", *LAUNCH_OPTIONS),
 }
 # What the rows of a view are called where a snapshot is chosen.
 ROWS_OF = {"sft": "texts to imitate", "unpaired": "labelled completions"}

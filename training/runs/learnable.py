@@ -35,6 +35,16 @@ def why_nothing_to_learn(snapshot: Snapshot, kind: str, spec: dict[str, Any]) ->
         return f"the files of {snapshot} are gone: bring them back from a backup, or freeze again"
 
 
+def why_no_agreement(snapshot: Snapshot, spec: dict[str, Any]) -> str:
+    """Why labels can't be smoothed by how far people agreed, and what to do; empty: they can, or aren't asked to be."""
+    if spec.get("smoothing_from") != "agreement" or snapshot.policy.get("votes") != "each":
+        return ""
+    return (
+        f"is agreement, but {snapshot} has a pair for each vote, so how far people agree is in it already: leave it out, or "
+        "freeze one with a pair for all votes"
+    )
+
+
 def _no_ratings(snapshot: Snapshot, axes: list[str]) -> str:
     if PREFERENCE in axes and not snapshot.n_pairs:
         return f"{snapshot} holds no pairs of rankings: leave {PREFERENCE} out of the axes, or freeze one with rankings in it"

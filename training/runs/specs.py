@@ -23,6 +23,8 @@ def check_spec(kind: str, spec: dict[str, Any]) -> dict[str, str]:
         losses = spec.get("loss_type") or []
         if len(losses) != len(spec.get("loss_weights") or losses):
             wrong["spec.loss_weights"] = "needs one weight for each loss_type"
+    if not wrong and "smoothing_from" in options:
+        wrong |= _check_smoothing(kind, spec)
     if not wrong and "axes" in options:
         wrong |= _check_axes(spec)
     if not wrong and not makes_adapter(kind, spec):
@@ -54,6 +56,16 @@ def _check_launcher(kind: str, spec: dict[str, Any]) -> dict[str, str]:
             return {"spec.launcher": f"is {launcher}, but a run of kind {kind} needs the whole model in each process: choose ddp"}
         if (spec.get("n_heads") or 1) > 1 or spec.get("axes"):
             return {"spec.launcher": f"is {launcher}, but several heads need the whole model in each process: choose ddp"}
+    return {}
+
+
+def _check_smoothing(kind: str, spec: dict[str, Any]) -> dict[str, str]:
+    losses = spec.get("loss_type") or defaults(kind)["loss_type"]
+    if {"sigmoid", "robust"} & set(losses):
+        return {}
+    for name, value in (("label_smoothing", spec.get("label_smoothing") or 0), ("smoothing_from", spec.get("smoothing_from", "none"))):
+        if value not in (0, "none", None):
+            return {f"spec.{name}": f"is {value}, but the losses are {', '.join(losses)}, which smooth no labels: add sigmoid or robust"}
     return {}
 
 

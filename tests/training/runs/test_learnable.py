@@ -6,9 +6,10 @@ import shutil
 import pytest
 import yaml
 
+from labeling.accounts.roles import Role
 from labeling.annotation.services import submit_judgement, take_lease
 from labeling.preferences.services import create_snapshot, snapshots_folder
-from labeling.projects.services import change_project
+from labeling.projects.services import add_member, change_project
 from labeling.projects.text import split_of
 from tests import factories
 from training.registry.selectors import lineage_of
@@ -205,3 +206,44 @@ def test_ratings_become_a_reward_model_of_several_axes(rated_snapshot, tiny, lea
     assert "reward_axes.safetensors" in model.files and model.metrics["accuracy_on/tone"]["n"] > 0
     shown = client.get(f"/projects/{rated_snapshot.project.slug}/runs/{run.pk}/report/").content.decode()
     assert "Its axes" in shown and "facts and tone" in shown
+
+
+# --- labels smoothed by how far people agreed -----------------------------------------------------
+@pytest.fixture
+def argued(project, annotator, lead):
+    """Makes a snapshot of tasks that three people ranked, of whom one has another mind on the first two."""
+    people = {annotator: (0, 1, 2), factories.make_user("ben"): (0, 1, 2), factories.make_user("cem"): (1, 0, 2)}
+    for person in people:
+        if person != annotator:
+            add_member(project=project, user=person, role=Role.ANNOTATOR)
+    change_project(project=project, eval_share=0.25)
+    factories.fill_project(project, 16, overlap=3)
+    for person, order in people.items():
+        while lease := take_lease(project=project, annotator=person):
+            keys = sorted("abc", key=lambda key: lease.order_shown["abc".index(key)])
+            submit_judgement(lease=lease, submission_key=str(lease.pk), body={"ranking": [[keys[place]] for place in order]})
+
+    def freeze(**policy):
+        return create_snapshot(project=project, created_by=lead, policy=policy)
+
+    return freeze
+
+
+def test_agreement_smooths_the_labels_of_dpo_pair_by_pair(argued, tiny, lead):
+    run = run_of("dpo", argued(), tiny, lead, smoothing_from="agreement", max_pairs_per_group=3)
+    write_inputs(run)
+    rows = rows_given(run)
+    of_first_two = [row for row in rows if row["people"] == {"chosen": 2, "rejected": 1, "tie": 0}]
+    assert len(of_first_two) * 3 == len(rows) and len({row["comparison"] for row in rows}) == len(rows)
+    assert execute(run).state == Run.State.DONE, run.error
+    # A third of the pairs has one vote of three against it: a ninth of all votes, which two more votes are as.
+    shares = [(against + 2 / 9) / 5 for against in (1, 0, 0)]
+    assert run.result["dataset"]["mean_smoothing"] == pytest.approx(sum(shares) / 3, abs=1e-5)
+
+
+def test_agreement_is_refused_where_it_would_count_twice_or_change_nothing(argued, tiny, lead):
+    each = argued(votes="each")
+    assert "a pair for each vote" in refusal("dpo", each, tiny, lead, smoothing_from="agreement")["spec.smoothing_from"]
+    fields = refusal("dpo", argued(), tiny, lead, smoothing_from="agreement", loss_type=["ipo"])
+    assert "the losses are ipo" in fields["spec.smoothing_from"]
+    assert "add sigmoid or robust" in refusal("dpo", argued(), tiny, lead, label_smoothing=0.1, loss_type=["hinge"])["spec.label_smoothing"]
