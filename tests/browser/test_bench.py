@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from labeling.accounts.roles import Role
 from labeling.annotation.models import Judgement, Lease, Slot
@@ -43,6 +43,14 @@ def saved(page: Page) -> None:
 
 def tier(page: Page, key: str) -> str | None:
     return page.locator(f"[name='rank.{key}']").input_value() or None
+
+
+def at_rest(locator: Locator) -> dict[str, float]:
+    """Its box, once nothing moves it any more: the bench brings the card into view that comes next."""
+    box = None
+    while box != (box := locator.bounding_box()):
+        locator.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return box
 
 
 def add_rows(project, rows: list[dict]) -> None:
@@ -200,7 +208,7 @@ def test_the_last_task_leads_to_an_empty_bench_that_says_so(project, annotator, 
 def test_a_dragged_card_lands_in_its_tier(project, annotator, open_page):
     factories.fill_project(project, 1)
     page = open_page(annotator, BENCH)
-    handle = page.locator("[data-card=b] [data-handle]").bounding_box()
+    handle = at_rest(page.locator("[data-card=b] [data-handle]"))
     goal = page.locator("[data-tier='2']").bounding_box()
     page.mouse.move(handle["x"] + 60, handle["y"] + 12)
     page.mouse.down()
@@ -217,12 +225,17 @@ def test_a_drag_to_the_edge_of_a_tier_goes_between(project, annotator, open_page
     factories.fill_project(project, 1)
     page = open_page(annotator, BENCH)
     keys(page, "Shift+A", "Shift+B")
-    handle = page.locator("[data-card=c] [data-handle]").bounding_box()
-    goal = page.locator("[data-tier='2']").bounding_box()
+    goal = page.locator("[data-tier='2']")
+    expect(goal.locator("[data-card=b]")).to_be_visible()
+    handle = at_rest(page.locator("[data-card=c] [data-handle]"))
     page.mouse.move(handle["x"] + 60, handle["y"] + 12)
     page.mouse.down()
-    page.mouse.move(goal["x"] + 200, goal["y"] + 30)
-    page.mouse.move(goal["x"] + 200, goal["y"] + 6)
+    box = at_rest(goal)
+    page.mouse.move(box["x"] + 200, box["y"] + box["height"] / 2)
+    expect(goal).to_have_class(re.compile("drop-in"))
+    box = at_rest(goal)  # where it is while something is dragged
+    page.mouse.move(box["x"] + 200, box["y"] + 6)
+    expect(goal).to_have_class(re.compile("drop-before"))
     page.mouse.up()
     expect(page.locator("[data-order]")).to_have_text("a › c › b")
 
