@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from labeling.accounts.roles import Role
 from labeling.annotation.models import Judgement, Lease, Slot
@@ -13,6 +13,7 @@ from labeling.projects.services import add_member, change_project, create_projec
 from labeling.projects.text import canonical_json
 from tests import factories
 from tests.browser.held import first_held
+from tests.browser.resting import at_rest
 from tests.labeling.web.test_markdown import HOSTILE
 
 BENCH = "/projects/support/bench/"
@@ -43,14 +44,6 @@ def saved(page: Page) -> None:
 
 def tier(page: Page, key: str) -> str | None:
     return page.locator(f"[name='rank.{key}']").input_value() or None
-
-
-def at_rest(locator: Locator) -> dict[str, float]:
-    """Its box, once nothing moves it any more: the bench brings the card into view that comes next."""
-    box = None
-    while box != (box := locator.bounding_box()):
-        locator.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return box
 
 
 def add_rows(project, rows: list[dict]) -> None:
@@ -208,7 +201,7 @@ def test_the_last_task_leads_to_an_empty_bench_that_says_so(project, annotator, 
 def test_a_dragged_card_lands_in_its_tier(project, annotator, open_page):
     factories.fill_project(project, 1)
     page = open_page(annotator, BENCH)
-    handle = at_rest(page.locator("[data-card=b] [data-handle]"))
+    handle = at_rest(page, page.locator("[data-card=b] [data-handle]").bounding_box)
     goal = page.locator("[data-tier='2']").bounding_box()
     page.mouse.move(handle["x"] + 60, handle["y"] + 12)
     page.mouse.down()
@@ -227,13 +220,13 @@ def test_a_drag_to_the_edge_of_a_tier_goes_between(project, annotator, open_page
     keys(page, "Shift+A", "Shift+B")
     goal = page.locator("[data-tier='2']")
     expect(goal.locator("[data-card=b]")).to_be_visible()
-    handle = at_rest(page.locator("[data-card=c] [data-handle]"))
+    handle = at_rest(page, page.locator("[data-card=c] [data-handle]").bounding_box)
     page.mouse.move(handle["x"] + 60, handle["y"] + 12)
     page.mouse.down()
-    box = at_rest(goal)
+    box = at_rest(page, goal.bounding_box)
     page.mouse.move(box["x"] + 200, box["y"] + box["height"] / 2)
     expect(goal).to_have_class(re.compile("drop-in"))
-    box = at_rest(goal)  # where it is while something is dragged
+    box = at_rest(page, goal.bounding_box)  # where it is while something is dragged
     page.mouse.move(box["x"] + 200, box["y"] + 6)
     expect(goal).to_have_class(re.compile("drop-before"))
     page.mouse.up()

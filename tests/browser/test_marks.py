@@ -14,6 +14,7 @@ from labeling.projects.models import Completion
 from labeling.projects.services import change_project
 from labeling.projects.text import canonical_json
 from tests import factories
+from tests.browser.resting import at_rest
 from tests.browser.test_bench import keys, saved
 
 BENCH = "/projects/support/bench/"
@@ -90,7 +91,7 @@ def box_of(page: Page, selector: str, words: str, *, last: bool = False) -> dict
 
 
 def drag_over(page: Page, selector: str, words: str, **options) -> None:
-    box = box_of(page, selector, words, **options)
+    box = at_rest(page, lambda: box_of(page, selector, words, **options))
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + 1, middle)
     page.mouse.down()
