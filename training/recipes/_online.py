@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from training.recipes._adapters import PolicyArguments, load_start
 from training.recipes._cpu import adapters_in_base_type
 from training.recipes._data import DatasetError, Row, load_prompt_splits, read_manifest
+from training.recipes._reference import save_policy
 from training.recipes._rewards import RewardFunction, reward_functions
 from training.recipes._runlog import RunLog, resume_from, write_json
 from training.recipes._settings import settle
@@ -384,9 +384,7 @@ def train_online(
     metrics, figures = last_metrics(trainer) | output.metrics, {}
     if before is not None:
         figures = compare(before, evaluate("evaluating"))
-    trainer.save_model(str(args.run_dir / "model"))
-    if run_log.is_writer:
-        shutil.rmtree(args.run_dir / "model" / "ref", ignore_errors=True)  # the reference adapter, saved along
+    save_policy(trainer, args.run_dir / "model", is_writer=run_log.is_writer)
     run_log.finish(
         metrics=metrics,
         figures=figures,

@@ -57,8 +57,8 @@ def smoothing_of(pairs: Dataset, source: str) -> list[float]:
     several = [(against, n) for against, n in counts if n >= 2]
     if not several:
         raise DatasetError(
-            "No pair of the training set was judged by two people (programs and models don't count), so there is no agreement to go by: leave smoothing_from out, "
-            "or say with label_smoothing which share of labels is wrong"
+            "No pair of the training set was judged by two people (programs and models don't count), so there is no agreement to "
+            "go by: leave smoothing_from out, or say with label_smoothing which share of labels is wrong"
         )
     overall = sum(against for against, _ in several) / sum(n for _, n in several)
     return [

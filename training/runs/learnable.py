@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from labeling.preferences.compared import compared_pairs
 from labeling.preferences.models import Snapshot
 from labeling.preferences.views_of_snapshots import axes_rated_in, rows_in, rows_to_train_on
 from training.runs.catalogue import defaults, view_of
 
 PREFERENCE = "preference"  # the axis of rankings: which one people prefer altogether
+MAX_PAIRS_READ = 2000
 MAX_ROWS_READ = 20_000  # of a snapshot so large and so uneven the recipe says it itself
 
 
@@ -37,11 +39,26 @@ def why_nothing_to_learn(snapshot: Snapshot, kind: str, spec: dict[str, Any]) ->
 
 def why_no_agreement(snapshot: Snapshot, spec: dict[str, Any]) -> str:
     """Why labels can't be smoothed by how far people agreed, and what to do; empty: they can, or aren't asked to be."""
-    if spec.get("smoothing_from") != "agreement" or snapshot.policy.get("votes") != "each":
+    if spec.get("smoothing_from") != "agreement":
+        return ""
+    if snapshot.policy.get("votes") == "each":
+        return (
+            f"is agreement, but {snapshot} has a pair for each vote, so how far people agree is in it already: leave it out, or "
+            "freeze one with a pair for all votes"
+        )
+    n_read = 0
+    try:
+        for _, compared in islice(compared_pairs(snapshot, "train"), MAX_PAIRS_READ):
+            n_read += 1
+            if compared and sum(compared.people or ()) > 1:
+                return ""
+    except FileNotFoundError:
+        return f"is agreement, but the files of {snapshot} are gone: bring them back from a backup, or freeze again"
+    if n_read == MAX_PAIRS_READ:
         return ""
     return (
-        f"is agreement, but {snapshot} has a pair for each vote, so how far people agree is in it already: leave it out, or "
-        "freeze one with a pair for all votes"
+        f"is agreement, but two people judged no pair to train on in {snapshot} (programs and models don't count): leave it out, "
+        "or say with label_smoothing which share of labels is wrong"
     )
 
 

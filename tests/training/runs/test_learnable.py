@@ -241,6 +241,11 @@ def test_agreement_smooths_the_labels_of_dpo_pair_by_pair(argued, tiny, lead):
     assert run.result["dataset"]["mean_smoothing"] == pytest.approx(sum(shares) / 3, abs=1e-5)
 
 
+def test_agreement_is_refused_where_nobody_judged_what_another_did(freeze, tiny, lead):
+    said = refusal("dpo", freeze(lambda lease: {}), tiny, lead, smoothing_from="agreement")["spec.smoothing_from"]
+    assert "two people judged no pair" in said and "label_smoothing" in said
+
+
 def test_agreement_is_refused_where_it_would_count_twice_or_change_nothing(argued, tiny, lead):
     each = argued(votes="each")
     assert "a pair for each vote" in refusal("dpo", each, tiny, lead, smoothing_from="agreement")["spec.smoothing_from"]
